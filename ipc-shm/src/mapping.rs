@@ -1,0 +1,146 @@
+//! The only file that maps memory: one descriptor, one shared mapping of all of it.
+//!
+//! A segment that arrives twice in one process is mapped once: living mappings are found again by the inode
+//! behind their descriptor.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::unistd::ftruncate;
+use parking_lot::Mutex;
+
+use crate::lease::{Inode, LastUser, inode};
+use crate::name::Name;
+
+/// What no peer may do to an anonymous segment: a shrunk file under a mapping is a SIGBUS.
+const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW);
+
+static LIVING: LazyLock<Mutex<HashMap<Inode, Weak<Mapping>>>> = LazyLock::new(Mutex::default);
+
+/// All bytes of one shared segment, and the descriptor they came from.
+///
+/// The memory may be written by other processes at any time, so no reference to plain data is ever made:
+/// see [`View`](crate::View) for atomics in place and [`Mapping::read`] for copies.
+pub struct Mapping {
+    descriptor: Arc<OwnedFd>,
+    map: MmapRaw,
+    inode: Inode,
+    /// Looks for other users once this mapping and its descriptor, both of which hold the lease, are gone:
+    /// fields are dropped in this order.
+    last_user: OnceLock<LastUser>,
+}
+
+impl Mapping {
+    /// A new anonymous segment of `size` zero bytes, backed lazily, sealed against resizing.
+    ///
+    /// `label` shows in `/proc/PID/maps` and has no other meaning.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers: too many descriptors, no memory, a size of zero or beyond the address space.
+    pub fn anonymous(label: &CStr, size: usize) -> io::Result<Arc<Mapping>> {
+        let descriptor = memfd_create(label, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        let length = size.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        ftruncate(&descriptor, length)?;
+        fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SEALS))?;
+        Mapping::of(Arc::new(descriptor))
+    }
+
+    /// The mapping of all of `descriptor`'s file; the one this process already has if it has one.
+    ///
+    /// # Errors
+    ///
+    /// The descriptor is not a readable and writable file, or is empty, or the kernel refuses the mapping.
+    pub fn of(descriptor: Arc<OwnedFd>) -> io::Result<Arc<Mapping>> {
+        let status = fstat(&descriptor)?;
+        Mapping::of_status(descriptor, &status)
+    }
+
+    /// [`Mapping::of`] for a caller who knows the file already.
+    pub(crate) fn of_status(descriptor: Arc<OwnedFd>, status: &FileStat) -> io::Result<Arc<Mapping>> {
+        if status.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "descriptor is not shared memory"));
+        }
+        let inode = inode(status);
+        let mut living = LIVING.lock();
+        if let Some(mapping) = living.get(&inode).and_then(Weak::upgrade) {
+            return Ok(mapping);
+        }
+        let size =
+            usize::try_from(status.st_size).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        if size == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let map = MmapOptions::new().len(size).map_raw(&*descriptor)?;
+        let mapping = Arc::new(Mapping { descriptor, map, inode, last_user: OnceLock::new() });
+        living.insert(inode, Arc::downgrade(&mapping));
+        Ok(mapping)
+    }
+
+    /// Bytes that are mapped, the file's size when it was mapped.
+    pub fn size(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The descriptor, shared: it closes with the last of its users.
+    pub fn descriptor(&self) -> &Arc<OwnedFd> {
+        &self.descriptor
+    }
+
+    /// Which file is mapped.
+    pub(crate) fn inode(&self) -> Inode {
+        self.inode
+    }
+
+    /// Has the name removed when the last user of the file leaves.
+    pub(crate) fn remove_with_last_user(&self, name: Name) {
+        self.last_user.get_or_init(|| LastUser { name, inode: self.inode });
+    }
+
+    /// Whether nobody can shrink or grow the file behind this mapping any more.
+    pub fn is_sealed(&self) -> bool {
+        is_sealed(&*self.descriptor)
+    }
+
+    /// The first byte. Valid for reads and writes of `size` bytes as long as `self` lives; others may write it
+    /// at any time.
+    pub fn base(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+}
+
+impl AsFd for Mapping {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let mut living = LIVING.lock();
+        if living.get(&self.inode).is_some_and(|weak| weak.strong_count() == 0) {
+            living.remove(&self.inode);
+        }
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping").field("size", &self.size()).field("descriptor", &self.descriptor).finish()
+    }
+}
+
+/// Whether the file can neither shrink nor grow any more.
+pub(crate) fn is_sealed(descriptor: impl AsFd) -> bool {
+    fcntl(descriptor, FcntlArg::F_GET_SEALS)
+        .is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(SEALS))
+}

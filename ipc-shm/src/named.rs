@@ -1,0 +1,116 @@
+//! Typed segments with a name: opened, or made if there is none.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::error::{CreateError, NameError, OpenError};
+use crate::header::{HEADER_SIZE, Kind, Segment};
+use crate::lease;
+use crate::mapping::Mapping;
+use crate::name::Name;
+
+/// How often an open-or-create that loses each race, against makers and removers in turn, tries again.
+const ROUNDS: usize = 1000;
+
+/// Whether a named segment was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was made by this call.
+    Created,
+    /// It existed.
+    Opened,
+}
+
+impl Segment {
+    /// The segment of this name; if there is none it is made, with a body of `body` zero bytes.
+    ///
+    /// The name stays when its last user leaves, and the next one finds the segment as it was left; only
+    /// [`sweep`](crate::sweep) removes it then. It never blocks longer than 100 ms.
+    ///
+    /// A segment that existed has the size and the registry of the one who made it: ask [`Segment::size`] and
+    /// [`Segment::registry`].
+    ///
+    /// # Errors
+    ///
+    /// See [`NameError`]; what was found under the name is not touched.
+    pub fn named(
+        name: &str,
+        kind: Kind,
+        body: usize,
+        registry: u128,
+    ) -> Result<(Segment, Origin), NameError> {
+        let name = Name::new(name)?;
+        open_or_create(&name, || Ok(()), || Segment::make(kind, body, registry, |_| {}), kind)
+    }
+
+    /// As [`Segment::named`], but the name goes with its last user, dead or alive.
+    ///
+    /// The last process that drops its mapping removes the name. When the last one was killed, the name is
+    /// stale, and this call makes a new segment in its place. A new segment appears under its name after `init`
+    /// has returned: nobody sees it half made.
+    ///
+    /// # Errors
+    ///
+    /// See [`NameError`]; what was found under the name is not touched.
+    pub fn leased(
+        name: &str,
+        kind: Kind,
+        body: usize,
+        registry: u128,
+        init: impl FnOnce(&Segment),
+    ) -> Result<(Segment, Origin), NameError> {
+        let name = Name::new(name)?;
+        let forget_stale = || lease::take_over(&name).map(drop).map_err(OpenError::Io);
+        let make = || Segment::make(kind, body, registry, init);
+        let (segment, origin) = open_or_create(&name, forget_stale, make, kind)?;
+        segment.mapping().remove_with_last_user(name);
+        Ok((segment, origin))
+    }
+
+    /// A complete segment in a file that has no name yet.
+    fn make(
+        kind: Kind,
+        body: usize,
+        registry: u128,
+        init: impl FnOnce(&Segment),
+    ) -> Result<Segment, CreateError> {
+        let size = body.checked_add(HEADER_SIZE).ok_or(CreateError::TooLarge { size: body })?;
+        let mapping = Mapping::of(Arc::new(lease::make(size, true)?))?;
+        let segment = Segment::begin(mapping, kind, registry);
+        init(&segment);
+        Ok(segment)
+    }
+}
+
+/// Looks and makes in turn until one of the two succeeds; `prepare` runs before each look.
+fn open_or_create(
+    name: &Name,
+    prepare: impl Fn() -> Result<(), OpenError>,
+    make: impl FnOnce() -> Result<Segment, CreateError>,
+    kind: Kind,
+) -> Result<(Segment, Origin), NameError> {
+    let mut make = Some(make);
+    let mut made = None;
+    for _ in 0..ROUNDS {
+        prepare()?;
+        match lease::open(name) {
+            Ok((file, _)) => return Ok((open_typed(file, kind)?, Origin::Opened)),
+            Err(OpenError::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(make) = make.take() {
+            made = Some(make()?);
+        }
+        if let Some(segment) = &made {
+            if lease::link(segment.mapping().descriptor(), name)? {
+                return Ok((segment.clone(), Origin::Created));
+            }
+        }
+    }
+    Err(CreateError::AlreadyExists.into())
+}
+
+fn open_typed(file: OwnedFd, kind: Kind) -> Result<Segment, NameError> {
+    let mapping = Mapping::of(Arc::new(file)).map_err(OpenError::Io)?;
+    Ok(Segment::check(mapping, kind)?)
+}

@@ -1,0 +1,134 @@
+//! The only futex calls: sleep on a shared word, on two of them, and wake.
+//!
+//! No call passes `FUTEX_PRIVATE_FLAG`, with which a wait between processes would never end. EINTR is
+//! answered like a wake: every caller looks at its word again anyway.
+#![allow(unsafe_code)]
+
+use std::ptr::null;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::Deadline;
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// A wake, a word that had changed before, a signal: look again.
+    Look,
+    /// A wake through the second word of [`wait_two`].
+    Second,
+    /// The deadline came.
+    TimedOut,
+}
+
+/// How often a wait on one word looks at the other where the kernel cannot wait for two.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// Cleared at the first refusal: kernels before 5.16, valgrind, some sandboxes.
+static KERNEL_WAITS_FOR_TWO: AtomicBool = AtomicBool::new(true);
+
+/// Sleeps as long as `word` holds `expected`, at most until `deadline`.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Woken {
+    let timeout = deadline.timespec();
+    let timeout = timeout.as_ref().map_or(null(), |time| time as *const libc::timespec);
+    // SAFETY: FUTEX_WAIT_BITSET reads the aligned 32-bit word behind a live reference, and a timespec that is
+    // null or lives in this frame; it writes nothing.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            expected,
+            timeout,
+            null::<u32>(),
+            libc::FUTEX_BITSET_MATCH_ANY,
+        )
+    };
+    if result == -1 && errno() == libc::ETIMEDOUT { Woken::TimedOut } else { Woken::Look }
+}
+
+/// Wakes up to `count` sleepers of `word`; answers how many.
+#[cold]
+pub(crate) fn wake(word: &AtomicU32, count: i32) -> usize {
+    // SAFETY: FUTEX_WAKE uses the address as a key only.
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    usize::try_from(woken).unwrap_or(0)
+}
+
+/// Wakes all sleepers of `word`.
+pub(crate) fn wake_all(word: &AtomicU32) -> usize {
+    wake(word, i32::MAX)
+}
+
+/// Sleeps as long as both words hold what is expected of them, at most until `deadline`.
+///
+/// Where the kernel has no `futex_waitv` it sleeps on the first word in slices of 20 ms, and answers
+/// [`Woken::Look`] after each: the caller looks at the second word itself.
+pub(crate) fn wait_two(first: (&AtomicU32, u32), second: (&AtomicU32, u32), deadline: Deadline) -> Woken {
+    if KERNEL_WAITS_FOR_TWO.load(Relaxed) {
+        if let Some(woken) = wait_vector(first, second, deadline) {
+            return woken;
+        }
+        KERNEL_WAITS_FOR_TWO.store(false, Relaxed);
+    }
+    let slice = Deadline::after(SLICE);
+    match wait(first.0, first.1, deadline.min(slice)) {
+        Woken::TimedOut if deadline > slice => Woken::Look,
+        woken => woken,
+    }
+}
+
+/// The kernel's `struct futex_waitv`.
+#[repr(C)]
+struct Waiter {
+    value: u64,
+    address: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+impl Waiter {
+    /// `FUTEX2_SIZE_U32` without `FUTEX2_PRIVATE`.
+    const SHARED_U32: u32 = 2;
+
+    fn new((word, expected): (&AtomicU32, u32)) -> Waiter {
+        Waiter {
+            value: expected.into(),
+            address: word.as_ptr().addr() as u64,
+            flags: Self::SHARED_U32,
+            reserved: 0,
+        }
+    }
+}
+
+/// `None` = the kernel, or a filter before it, does not know the call.
+fn wait_vector(first: (&AtomicU32, u32), second: (&AtomicU32, u32), deadline: Deadline) -> Option<Woken> {
+    let waiters = [Waiter::new(first), Waiter::new(second)];
+    let timeout = deadline.timespec();
+    let timeout = timeout.as_ref().map_or(null(), |time| time as *const libc::timespec);
+    // SAFETY: the kernel reads two waiters from this frame, the two aligned words behind live references, and a
+    // timespec that is null or lives in this frame; it writes nothing.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_futex_waitv,
+            waiters.as_ptr(),
+            waiters.len() as libc::c_uint,
+            0,
+            timeout,
+            libc::CLOCK_MONOTONIC,
+        )
+    };
+    match result {
+        0 => Some(Woken::Look),
+        1 => Some(Woken::Second),
+        _ => match errno() {
+            libc::ETIMEDOUT => Some(Woken::TimedOut),
+            libc::EAGAIN | libc::EINTR => Some(Woken::Look),
+            _ => None,
+        },
+    }
+}
+
+fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}

@@ -1,0 +1,79 @@
+//! What tells one thread from another for ever: PID namespace, process, thread and start time.
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// A thread's identity. A PID alone is none: it is used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) namespace: u32,
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    /// Clock ticks since boot, 0 = unknown.
+    pub(crate) start: u64,
+}
+
+impl Identity {
+    pub(crate) fn of_this_thread() -> Identity {
+        let start = stat("/proc/thread-self/stat").map_or(0, |stat| stat.start);
+        // SAFETY: gettid takes nothing and cannot fail.
+        let tid = unsafe { libc::gettid() } as u32;
+        Identity { namespace: pid_namespace(), pid: std::process::id(), tid, start }
+    }
+
+    /// Asks /proc. `None` = it cannot tell: another PID namespace, no /proc, start time unknown.
+    pub(crate) fn is_alive(self) -> Option<bool> {
+        let Identity { namespace, pid, tid, start } = self;
+        if namespace == 0 || namespace != pid_namespace() || start == 0 {
+            return None;
+        }
+        match stat(&format!("/proc/{pid}/task/{tid}/stat")) {
+            Some(stat) => Some(stat.start == start && !stat.ended),
+            None => fs::exists("/proc/self/stat").is_ok_and(|there| there).then_some(false),
+        }
+    }
+}
+
+struct Stat {
+    start: u64,
+    /// A zombie: it writes nothing more.
+    ended: bool,
+}
+
+/// State and start time are fields 3 and 22; the name before them may hold anything but ends with the last ')'.
+fn stat(path: &str) -> Option<Stat> {
+    let text = fs::read(path).ok()?;
+    let after_name = &text[text.iter().rposition(|&byte| byte == b')')? + 2..];
+    let mut fields = std::str::from_utf8(after_name).ok()?.split(' ');
+    let ended = matches!(fields.next()?, "Z" | "X" | "x");
+    Some(Stat { start: fields.nth(18)?.parse().ok()?, ended })
+}
+
+/// Inode of this process's PID namespace, 0 = unknown. Not kept: a forked child may live in another one.
+fn pid_namespace() -> u32 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |status| status.ino() as u32)
+}
+
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// How many forks lie between this process and the one that first used this crate: what belongs to a process
+/// remembers the number, and knows by another one that it is a copy.
+pub fn forks() -> u32 {
+    FORKS.load(Relaxed)
+}
+
+/// Has `in_child` called in each forked child, right after the count was raised.
+pub(crate) fn watch_forks(in_child: fn()) {
+    static IN_CHILD: OnceLock<fn()> = OnceLock::new();
+    extern "C" fn child() {
+        FORKS.fetch_add(1, Relaxed);
+        IN_CHILD.get().inspect(|handler| handler());
+    }
+    if IN_CHILD.set(in_child).is_ok() {
+        // SAFETY: `child` only touches atomics and what `in_child` touches, which is async-signal-safe.
+        unsafe { libc::pthread_atfork(None, None, Some(child)) };
+    }
+}

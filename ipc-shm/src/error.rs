@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use crate::header::HeaderError;
 use crate::name::InvalidName;
 
-const UNSUPPORTED: &str = "named segments need a tmpfs at /dev/shm, and /proc";
+const UNSUPPORTED: &str = "there is no tmpfs at /dev/shm for named segments";
 
 /// Why a segment was not made. Nothing is left behind.
 #[derive(Debug)]

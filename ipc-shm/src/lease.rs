@@ -66,14 +66,17 @@ pub(crate) fn check_size(size: usize) -> Result<(), CreateError> {
 }
 
 /// A new file that has no name yet, leased, with `size` zero bytes that are really there.
-pub(crate) fn make(size: usize, marked: bool) -> Result<OwnedFd, CreateError> {
+pub(crate) fn make(size: usize, marked: bool) -> Result<(OwnedFd, FileStat), CreateError> {
     check_size(size)?;
     let mode = if marked { PRIVATE | MARK } else { PRIVATE };
     let file = fcntl::open(DIRECTORY, OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, mode)?;
-    fchmod(&file, mode)?; // whatever the umask took away
     allocate(&file, size)?;
+    let status = fstat(&file)?;
+    if status.st_mode & 0o7777 != mode.bits() {
+        fchmod(&file, mode)?; // the umask took something away
+    }
     try_flock(&file, FlockArg::LockSharedNonblock)?; // nobody else has this file: granted
-    Ok(file)
+    Ok((file, status))
 }
 
 /// Reserves the memory now: a full /dev/shm is an error here and a SIGBUS later.
@@ -89,17 +92,27 @@ fn allocate(file: &OwnedFd, size: usize) -> Result<(), CreateError> {
 }
 
 /// Gives a file of [`make`] its name; false if the name is taken.
-pub(crate) fn link(file: &impl AsRawFd, name: &Name) -> Result<bool, CreateError> {
-    let source = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match linkat(AT_FDCWD, source.as_str(), AT_FDCWD, name.path(), AtFlags::AT_SYMLINK_FOLLOW) {
+pub(crate) fn link(file: &OwnedFd, name: &Name) -> Result<bool, CreateError> {
+    let linked = match linkat(file, c"", AT_FDCWD, name.path(), AtFlags::AT_EMPTY_PATH) {
+        Err(Errno::ENOENT) => link_by_path(file, name),
+        result => result,
+    };
+    match linked {
         Ok(()) => Ok(true),
         Err(Errno::EEXIST) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
 }
 
+/// Before Linux 6.10 only root may link a bare descriptor; by its path anybody may.
+#[cold]
+fn link_by_path(file: &OwnedFd, name: &Name) -> nix::Result<()> {
+    let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(AT_FDCWD, source.as_str(), AT_FDCWD, name.path(), AtFlags::AT_SYMLINK_FOLLOW)
+}
+
 /// Gives a file of [`make`] its name, and takes the name over if it is stale.
-pub(crate) fn publish(file: &impl AsRawFd, name: &Name) -> Result<(), CreateError> {
+pub(crate) fn publish(file: &OwnedFd, name: &Name) -> Result<(), CreateError> {
     for _ in 0..ROUNDS {
         if link(file, name)? {
             return Ok(());

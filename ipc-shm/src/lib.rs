@@ -115,7 +115,7 @@
 //!   segment short. Both are outside any safe use of this crate; an anonymous segment cannot be cut.
 //! - A process that calls `exit` or is killed drops nothing: its names are stale, not gone.
 //! - A process that forks shares its handles with the child. The child owns no names.
-//! - Linux only, with /proc mounted; names need a tmpfs at /dev/shm.
+//! - Linux only; names need a tmpfs at /dev/shm, and before Linux 6.10 also /proc.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("multiprocess needs Linux: robust futex lists, memfd seals and O_TMPFILE exist nowhere else");

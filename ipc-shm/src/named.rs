@@ -75,7 +75,8 @@ impl Segment {
         init: impl FnOnce(&Segment),
     ) -> Result<Segment, CreateError> {
         let size = body.checked_add(HEADER_SIZE).ok_or(CreateError::TooLarge { size: body })?;
-        let mapping = Mapping::of(Arc::new(lease::make(size, true)?))?;
+        let (file, status) = lease::make(size, true)?;
+        let mapping = Mapping::of_status(Arc::new(file), &status)?;
         let segment = Segment::begin(mapping, kind, registry);
         init(&segment);
         Ok(segment)

@@ -128,7 +128,8 @@ impl SharedMemory {
     }
 
     fn publish(name: Name, size: usize, marked: bool) -> Result<SharedMemory, CreateError> {
-        let mapping = Mapping::of(Arc::new(lease::make(size, marked)?))?;
+        let (file, status) = lease::make(size, marked)?;
+        let mapping = Mapping::of_status(Arc::new(file), &status)?;
         lease::publish(mapping.descriptor(), &name)?;
         let owner = marked.then(process::id);
         Ok(SharedMemory(Arc::new(Handle { mapping, name: Some(name), owner })))

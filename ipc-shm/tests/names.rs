@@ -223,7 +223,44 @@ fn file_of_no_bytes_is_refused() {
     assert!(matches!(file.is_refused(), OpenError::Empty));
 }
 
-/// Runs `test` of this binary again where `mount` has been mounted; false (with a word) if that is not allowed.
+/// From now on linkat(2) in this process answers as before Linux 6.10: a bare descriptor cannot be linked.
+fn forbid_empty_path() {
+    let flags = std::mem::offset_of!(libc::seccomp_data, args) as u32 + 4 * 8;
+    let number = std::mem::offset_of!(libc::seccomp_data, nr) as u32;
+    let load = |at| libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: at };
+    let unless = |value, skip| libc::sock_filter { code: 0x15, jt: 0, jf: skip, k: value };
+    let answer = |what| libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: what };
+    let mut filter = [
+        load(number),
+        unless(libc::SYS_linkat as u32, 3),
+        load(flags),
+        unless(libc::AT_EMPTY_PATH as u32, 1),
+        answer(libc::SECCOMP_RET_ERRNO | libc::ENOENT as u32),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: numbers, and a program that lives during the call.
+    let installed = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            | libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program)
+    };
+    assert_eq!(installed, 0);
+}
+
+#[test]
+fn older_kernels_link_names_by_path() {
+    let _test = support::test(20);
+    let mut child = fork(|| {
+        forbid_empty_path();
+        let segment = SharedMemory::create(&unique("older"), 16).unwrap();
+        let name = segment.name().unwrap();
+        assert!(matches!(SharedMemory::create(name, 16), Err(CreateError::AlreadyExists)));
+        assert!(SharedMemory::open(name).is_ok());
+    });
+    assert_eq!(child.wait(), Status::Code(0));
+}
+
+/// Runs `test` of this binary again where `mount` has been mounted, or says that this is not allowed.
 fn again_with_mount(test: &str, mount: &str) {
     let inside = || std::env::var_os("IPC_SHM_MOUNTED").is_some();
     assert!(!inside(), "the inner test does not come back here");

@@ -65,13 +65,21 @@ impl std::error::Error for CreateError {
     }
 }
 
-/// One arena of this process: the segment and which of its cells are in use here.
+/// One arena of this process: the segment and which of its cells are free.
 #[derive(Debug)]
 struct Arena {
     segment: Segment,
     /// A copy in a forked child allots nothing: the cells are its parent's.
     forks: u32,
-    taken: Mutex<Vec<bool>>,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    /// Cells from here on were never used.
+    fresh: usize,
+    /// Cells that came back.
+    released: Vec<usize>,
 }
 
 impl Arena {
@@ -79,18 +87,22 @@ impl Arena {
         let registry = Registry::get().map_err(CreateError::Registry)?;
         let segment =
             Segment::create(c"arena", KIND, CELLS * CELL, registry.id()).map_err(CreateError::Io)?;
-        Ok(Arc::new(Arena { segment, forks: forks(), taken: Mutex::new(vec![false; CELLS]) }))
+        Ok(Arc::new(Arena { segment, forks: forks(), free: Mutex::default() }))
     }
 
     fn allot(&self) -> Option<usize> {
-        let mut taken = self.taken.lock();
-        let index = taken.iter().position(|&taken| !taken)?;
-        taken[index] = true;
-        Some(index)
+        let mut free = self.free.lock();
+        if let Some(index) = free.released.pop() {
+            return Some(index);
+        }
+        let index = free.fresh;
+        free.fresh = CELLS.min(index + 1);
+        (index < CELLS).then_some(index)
     }
 }
 
-/// Arenas of this process that may have a free cell.
+/// Arenas of this process that may have a free cell. One that is found full leaves the list, and goes with the last
+/// handle of its cells.
 static ARENAS: Mutex<Vec<Arc<Arena>>> = Mutex::new(Vec::new());
 
 /// A primitive in shared memory and what keeps it there. Cloning shares it.
@@ -149,9 +161,11 @@ fn kind_of(segment: &Segment, index: usize) -> View<AtomicU32> {
 fn allot() -> Result<(Arc<Arena>, usize), CreateError> {
     let mut arenas = ARENAS.lock();
     arenas.retain(|arena| arena.forks == forks());
-    let found = arenas.iter().rev().find_map(|arena| Some((arena.clone(), arena.allot()?)));
-    if let Some(found) = found {
-        return Ok(found);
+    while let Some(arena) = arenas.last() {
+        match arena.allot() {
+            Some(index) => return Ok((arena.clone(), index)),
+            None => drop(arenas.pop()),
+        }
     }
     let arena = Arena::new()?;
     arenas.push(arena.clone());
@@ -182,7 +196,7 @@ impl<T: Primitive> Drop for Inner<T> {
         }
         let zero = [0; CELL];
         let _ = self.segment.mapping().write(ipc_shm::HEADER_SIZE + self.index * CELL, &zero);
-        arena.taken.lock()[self.index] = false;
+        arena.free.lock().released.push(self.index);
     }
 }
 

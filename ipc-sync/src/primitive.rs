@@ -7,6 +7,11 @@
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+/// Looks at a taken lock with a pause between, then with a yield between, before sleeping. On two processors a short
+/// section ends within a few pauses; on one the owner was preempted, and a yield lets it go on.
+pub(crate) const PAUSES: u32 = 40;
+pub(crate) const YIELDS: u32 = 20;
+
 /// A full barrier: what was stored before is seen before what is loaded after.
 ///
 /// `fence(SeqCst)` becomes `mfence` on x86, twice as slow as a locked no-op that orders the same.

@@ -57,6 +57,12 @@ fn pid_namespace() -> u32 {
     fs::metadata("/proc/self/ns/pid").map_or(0, |status| status.ino() as u32)
 }
 
+/// The user whose files this process makes.
+pub(crate) fn geteuid() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// How many forks lie between this process and the one that first used this crate: what belongs to a process

@@ -20,7 +20,7 @@
 
 use crate::Deadline;
 use crate::futex::{self, Woken};
-use crate::primitive::{AtomicU32, Ordering::*, spin_loop, yield_now};
+use crate::primitive::{AtomicU32, Ordering::*, PAUSES, YIELDS, spin_loop, yield_now};
 use crate::registry::{Me, Owner, Registry, TOKEN};
 
 const WAITERS: u32 = 1 << 31;
@@ -116,11 +116,10 @@ impl RawLock {
         self.0.compare_exchange(seen, token, Acquire, Relaxed).is_ok()
     }
 
-    /// On two processors a short section ends within a few pauses; on one the owner was preempted and a yield lets it
-    /// go on. Bounded: the owner may be dead.
+    /// A few more looks. Bounded: the owner may be dead.
     fn spin(&self, me: &Me) -> bool {
-        (0..60).any(|round| {
-            if round < 40 {
+        (0..PAUSES + YIELDS).any(|round| {
+            if round < PAUSES {
                 spin_loop()
             } else {
                 yield_now()

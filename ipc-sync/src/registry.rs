@@ -34,12 +34,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ipc_shm::{Cells, HeaderError, Kind, Segment, View};
+use ipc_shm::{Cells, CreateError, HeaderError, Kind, NameError, OpenError, Segment, View, random_id};
 
 use crate::Deadline;
 use crate::futex::{self, Woken};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering::*};
-use crate::process::{Identity, watch_forks};
+use crate::process::{Identity, geteuid, watch_forks};
 use crate::robust::Pending;
 
 /// Set in every token, so that a token is never a TID (TIDs end at 2^22).
@@ -134,7 +134,7 @@ pub enum RegistryError {
     /// All 16384 slots belong to living threads.
     Full,
     /// The registry's file is not one, or belongs to another version.
-    Header(HeaderError),
+    Header(Box<HeaderError>),
     /// The registry's memory could not be made or found.
     Io(io::Error),
 }
@@ -153,7 +153,7 @@ impl std::error::Error for RegistryError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             RegistryError::Full => None,
-            RegistryError::Header(error) => Some(error),
+            RegistryError::Header(error) => Some(&**error),
             RegistryError::Io(error) => Some(error),
         }
     }
@@ -161,7 +161,7 @@ impl std::error::Error for RegistryError {
 
 impl From<HeaderError> for RegistryError {
     fn from(error: HeaderError) -> Self {
-        RegistryError::Header(error)
+        RegistryError::Header(Box::new(error))
     }
 }
 
@@ -228,8 +228,9 @@ impl Registry {
         self.counters.rescues.load(Relaxed)
     }
 
+    /// A sleeper was only woken by its backstop.
     #[cold]
-    pub(crate) fn count_rescue(&self) {
+    pub fn count_rescue(&self) {
         self.counters.rescues.fetch_add(1, Relaxed);
     }
 
@@ -248,6 +249,13 @@ impl Registry {
             Owner::Alive { .. } | Owner::Unclear => false,
             Owner::Unmarked => self.ask(token),
         }
+    }
+
+    /// As [`is_dead`](Registry::is_dead), but asks /proc too: the kernel does not mark a thread that named another word
+    /// when it ended. For those who found it alive and would give up.
+    #[cold]
+    pub fn has_ended(&self, token: u32) -> bool {
+        self.is_dead(token) || self.ask(token)
     }
 
     fn slot(&self, token: u32) -> &Slot {
@@ -314,7 +322,7 @@ impl Registry {
     /// Asks /proc whether the owner of `token` has ended, and marks its slot if so: for threads whose word the
     /// kernel did not mark, because they have no robust list or it named another word at that instant.
     #[cold]
-    pub(crate) fn ask(&self, token: u32) -> bool {
+    pub fn ask(&self, token: u32) -> bool {
         let slot = self.slot(token);
         let stamp = slot.stamp.load(SeqCst);
         let seen = slot.live.load(SeqCst);
@@ -332,22 +340,37 @@ impl Registry {
     /// Takes a slot for this thread.
     fn register(&'static self, pending: Pending, marked: bool) -> Result<Me, RegistryError> {
         let identity = Identity::of_this_thread();
-        for _ in 0..SLOTS {
+        let token = self.take_slot(pending, identity, marked).or_else(|| {
+            self.bury();
+            self.take_slot(pending, identity, marked)
+        });
+        let Some(token) = token else {
+            pending.set(0);
+            return Err(RegistryError::Full);
+        };
+        Ok(Me { pending, entry: pending.entry(&self.slot(token).live), token, not_send: PhantomData })
+    }
+
+    fn take_slot(&self, pending: Pending, identity: Identity, marked: bool) -> Option<u32> {
+        (0..SLOTS).find_map(|_| {
             let index = self.counters.next.fetch_add(1, Relaxed) as usize % SLOTS;
             let slot = &self.slots[index];
             let free = slot.live.load(Relaxed);
             if free != 0 && free & !WAITERS != DIED {
-                continue;
+                return None;
             }
-            let entry = pending.entry(&slot.live);
-            pending.set(entry); // before the slot is ours: a kill at any instruction from here on marks it
-            if slot.live.compare_exchange(free, identity.tid, SeqCst, Relaxed).is_ok() {
-                let token = claim(slot, index, identity, marked);
-                return Ok(Me { pending, entry, token, not_send: PhantomData });
-            }
+            pending.set(pending.entry(&slot.live)); // before the slot is ours: a kill from here on marks it
+            let taken = slot.live.compare_exchange(free, identity.tid, SeqCst, Relaxed).is_ok();
+            taken.then(|| claim(slot, index, identity, marked))
+        })
+    }
+
+    /// Marks the slots of all threads that ended without a mark.
+    #[cold]
+    fn bury(&self) {
+        for (index, slot) in self.slots.iter().enumerate() {
+            self.ask(token_of(index, slot.stamp.load(Relaxed) as u32));
         }
-        pending.set(0);
-        Err(RegistryError::Full)
     }
 }
 
@@ -377,8 +400,23 @@ fn token_of(slot: usize, generation: u32) -> u32 {
 
 const BODY: usize = SLOTS_AT + SLOTS * size_of::<Slot>();
 
+/// Every process of this user finds the same registry by its name, which stays: the next program starts faster, and
+/// no slot is lost, for the dead are marked. Where the name cannot be had, /dev/shm missing or the name squatted,
+/// the registry is anonymous and reaches children only.
 fn open_or_create() -> Result<Segment, RegistryError> {
-    Ok(Segment::create(c"registry", KIND, BODY, random_id()?)?)
+    let id = random_id()?;
+    match Segment::named(&name(), KIND, BODY, id) {
+        Ok((segment, _)) => Ok(segment),
+        Err(NameError::Create(CreateError::Io(error)) | NameError::Open(OpenError::Io(error))) => {
+            Err(error.into())
+        }
+        Err(_) => Ok(Segment::create(c"registry", KIND, BODY, id)?),
+    }
+}
+
+/// The user and the layout stand in the name: other users and other versions have registries of their own.
+fn name() -> String {
+    format!("multiprocess-registry-{}-{:016x}", geteuid(), KIND.layout)
 }
 
 /// This thread as the registry knows it: its token, and where it tells the kernel what to look at.
@@ -406,8 +444,11 @@ impl Me {
     /// There is no registry or no free slot in it.
     #[inline(always)]
     pub fn get() -> Result<Me, RegistryError> {
-        let me = ME.get();
-        if me.token != 0 { Ok(me) } else { enter() }
+        let mut me = ME.get();
+        if me.token == 0 {
+            me = enter()?;
+        }
+        Ok(me) // one way out, so that the fields stay in registers
     }
 
     /// What stands for this thread in a word that somebody owns.
@@ -456,10 +497,4 @@ fn forget_this_thread() {
     if me.token != 0 {
         me.pending.set(0);
     }
-}
-
-fn random_id() -> io::Result<u128> {
-    let mut bytes = [0; 16];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(u128::from_ne_bytes(bytes))
 }

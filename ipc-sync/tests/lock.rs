@@ -1,0 +1,288 @@
+//! What `Lock` promises, with real processes that stop and die.
+#![allow(unsafe_code)]
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use ipc_sync::{Lock, LockError, Registry, TryLockError};
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use support::{Child, Status, asleep, fork, shared, until};
+
+const LONG: Duration = Duration::from_secs(10);
+
+/// A lock, made before the leak oracle looks: its arena and the registry stay for the process.
+fn lock() -> Lock {
+    Lock::new().unwrap()
+}
+
+/// A child that takes `lock` and keeps it.
+fn holder(lock: &Lock) -> Child {
+    let held = shared::<AtomicU32>();
+    let child = fork(|| {
+        std::mem::forget(lock.lock().unwrap());
+        held.store(1, SeqCst);
+        loop {
+            std::thread::park();
+        }
+    });
+    until(|| held.load(SeqCst) == 1);
+    child
+}
+
+fn rescues() -> u32 {
+    Registry::get().unwrap().rescues()
+}
+
+#[test]
+fn only_one_process_is_inside() {
+    let lock = lock();
+    let _test = support::test(60);
+    let (plain, inside) = (shared::<AtomicU64>(), shared::<AtomicU32>());
+    let children: Vec<_> = (0..4)
+        .map(|_| {
+            fork(|| {
+                for _ in 0..20_000 {
+                    let _guard = lock.lock().unwrap();
+                    assert_eq!(inside.fetch_add(1, SeqCst), 0);
+                    plain.store(plain.load(SeqCst) + 1, SeqCst);
+                    inside.fetch_sub(1, SeqCst);
+                }
+            })
+        })
+        .collect();
+    children.into_iter().for_each(|mut child| assert_eq!(child.wait(), Status::Code(0)));
+    assert_eq!(plain.load(SeqCst), 80_000);
+}
+
+#[test]
+fn dead_owner_hands_lock_over() {
+    let lock = lock();
+    let _test = support::test(20);
+    holder(&lock).kill9();
+    let guard = lock.lock_timeout(LONG).unwrap();
+    assert!(guard.owner_died());
+    drop(guard);
+    let guard = lock.lock().unwrap();
+    assert!(guard.owner_died(), "nobody has marked it consistent yet");
+    guard.mark_consistent();
+    drop(guard);
+    assert!(!lock.lock().unwrap().owner_died());
+}
+
+#[test]
+fn sleeping_waiter_learns_of_the_death_at_once() {
+    let lock = lock();
+    let _test = support::test(20);
+    let before = rescues();
+    let mut owner = holder(&lock);
+    let died = shared::<AtomicU32>();
+    let mut waiter = fork(|| died.store(1 + u32::from(lock.lock().unwrap().owner_died()), SeqCst));
+    asleep(waiter.pid());
+    let start = Instant::now();
+    owner.kill9();
+    assert_eq!(waiter.wait(), Status::Code(0));
+    assert!(start.elapsed() < Duration::from_millis(90), "{:?}: that was the backstop", start.elapsed());
+    assert_eq!(died.load(SeqCst), 2);
+    assert_eq!(rescues(), before);
+}
+
+#[test]
+fn a_chain_of_dying_owners_reaches_every_waiter() {
+    let lock = lock();
+    let _test = support::test(30);
+    let holder_pid = shared::<AtomicU32>();
+    let mut waiters: Vec<_> = (0..32)
+        .map(|_| {
+            fork(|| {
+                std::mem::forget(lock.lock().unwrap());
+                holder_pid.store(std::process::id(), SeqCst);
+                loop {
+                    std::thread::park();
+                }
+            })
+        })
+        .collect();
+    let start = Instant::now();
+    while !waiters.is_empty() {
+        until(|| holder_pid.load(SeqCst) != 0);
+        let pid = holder_pid.swap(0, SeqCst) as i32;
+        let index = waiters.iter().position(|waiter| waiter.pid() == pid).unwrap();
+        waiters.swap_remove(index).kill9();
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(lock.lock().unwrap().owner_died());
+}
+
+#[test]
+fn a_stopped_owner_is_not_dead() {
+    let lock = lock();
+    let _test = support::test(20);
+    let mut owner = holder(&lock);
+    owner.signal(libc::SIGSTOP);
+    until(|| support::procfs::state(owner.pid()) == Some('T'));
+    let start = Instant::now();
+    let refused = lock.lock_timeout(Duration::from_millis(400));
+    assert!(matches!(refused, Err(TryLockError::WouldBlock)), "{refused:?}");
+    assert!(start.elapsed() >= Duration::from_millis(400));
+    owner.signal(libc::SIGCONT);
+    assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+    owner.kill9();
+    assert!(lock.lock_timeout(LONG).unwrap().owner_died());
+}
+
+#[test]
+fn an_owner_that_execs_has_died() {
+    let lock = lock();
+    let _test = support::test(20);
+    let mut child = fork(|| {
+        std::mem::forget(lock.lock().unwrap());
+        let program = c"/bin/true".as_ptr();
+        let arguments = [program, std::ptr::null()];
+        // SAFETY: a program and a list of arguments that ends with null, both alive.
+        unsafe { libc::execv(program, arguments.as_ptr()) };
+    });
+    assert_eq!(child.wait(), Status::Code(0));
+    assert!(lock.lock_timeout(LONG).unwrap().owner_died());
+}
+
+#[test]
+fn a_thread_that_ends_with_the_lock_has_died() {
+    let lock = lock();
+    let _test = support::test(20);
+    std::thread::scope(|scope| {
+        scope.spawn(|| std::mem::forget(lock.lock().unwrap()));
+    });
+    assert!(lock.lock_timeout(LONG).unwrap().owner_died());
+}
+
+#[test]
+fn a_forked_child_holds_nothing() {
+    let lock = lock();
+    let _test = support::test(20);
+    let mut guard = Some(lock.lock().unwrap());
+    let mut child = fork(|| {
+        drop(guard.take()); // inert: the parent has the lock
+        assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+    });
+    assert_eq!(child.wait(), Status::Code(0));
+    assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
+    drop(guard);
+    let mut child = fork(|| drop(lock.lock().unwrap()));
+    assert_eq!(child.wait(), Status::Code(0));
+    assert!(!lock.lock().unwrap().owner_died());
+}
+
+#[test]
+fn locking_twice_is_an_error_and_no_deadlock() {
+    let lock = lock();
+    let _test = support::test(20);
+    let guard = lock.lock().unwrap();
+    assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
+    assert!(matches!(lock.try_lock(), Err(TryLockError::Failed(LockError::Deadlock))));
+    drop(guard);
+    assert!(lock.try_lock().is_ok());
+}
+
+#[test]
+fn a_timeout_covers_the_whole_call() {
+    let lock = lock();
+    let _test = support::test(20);
+    let _owner = holder(&lock);
+    let start = Instant::now();
+    assert!(matches!(lock.lock_timeout(Duration::from_millis(150)), Err(TryLockError::WouldBlock)));
+    assert!((150..400).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert!(matches!(lock.lock_deadline(start), Err(TryLockError::WouldBlock)));
+    assert!(matches!(lock.lock_timeout(Duration::ZERO), Err(TryLockError::WouldBlock)));
+}
+
+#[test]
+fn a_panic_inside_poisons_as_a_death_does() {
+    let lock = lock();
+    let _test = support::test(20);
+    let copy = lock.clone();
+    let panicked = std::thread::spawn(move || {
+        let _guard = copy.lock().unwrap();
+        std::panic::resume_unwind(Box::new("expected"));
+    });
+    assert!(panicked.join().is_err());
+    assert!(lock.lock().unwrap().owner_died());
+}
+
+#[test]
+fn unlocking_wakes_a_sleeper_without_the_backstop() {
+    let lock = lock();
+    let _test = support::test(30);
+    let before = rescues();
+    for _ in 0..50 {
+        let guard = lock.lock().unwrap();
+        let mut waiter = fork(|| drop(lock.lock().unwrap()));
+        asleep(waiter.pid());
+        drop(guard);
+        assert_eq!(waiter.wait(), Status::Code(0));
+    }
+    assert_eq!(rescues(), before);
+}
+
+#[test]
+fn four_thousand_locks_of_one_dead_holder_come_back() {
+    let _first = lock();
+    let _test = support::test(60);
+    let descriptors = support::census().len();
+    let locks: Vec<_> = (0..4000).map(|_| lock()).collect();
+    assert!(support::census().len() < descriptors + 20);
+    let held = shared::<AtomicU32>();
+    let mut child = fork(|| {
+        locks.iter().for_each(|lock| std::mem::forget(lock.lock().unwrap()));
+        held.store(1, SeqCst);
+        loop {
+            std::thread::park();
+        }
+    });
+    until(|| held.load(SeqCst) == 1);
+    assert!(locks.iter().all(|lock| lock.try_lock().is_err()));
+    child.kill9();
+    assert!(locks.iter().all(|lock| lock.lock_timeout(LONG).unwrap().owner_died()));
+}
+
+#[test]
+fn debug_tells_the_owner_without_blocking() {
+    let lock = lock();
+    let _test = support::test(20);
+    assert!(format!("{lock:?}").contains("locked: false"));
+    let owner = holder(&lock);
+    let text = format!("{lock:?}");
+    assert!(text.contains(&format!("owner: Some({})", owner.pid())), "{text}");
+}
+
+#[test]
+fn signals_do_not_end_a_wait_early() {
+    let lock = lock();
+    let _test = support::test(30);
+    let mut owner = holder(&lock);
+    let mut waiter = fork(|| {
+        storm_of_alarms();
+        let start = Instant::now();
+        let refused = lock.lock_timeout(Duration::from_millis(300));
+        assert!(matches!(refused, Err(TryLockError::WouldBlock)));
+        assert!((300..600).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    });
+    assert_eq!(waiter.wait(), Status::Code(0));
+    owner.kill9();
+}
+
+/// SIGALRM every 100 µs, without SA_RESTART.
+fn storm_of_alarms() {
+    extern "C" fn ignore(_: i32) {}
+    // SAFETY: a zeroed sigaction is one without flags and with an empty mask; the handler does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = ignore as *const () as usize;
+        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+        let every = libc::timeval { tv_sec: 0, tv_usec: 100 };
+        let timer = libc::itimerval { it_interval: every, it_value: every };
+        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+    }
+}

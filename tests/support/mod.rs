@@ -1,0 +1,68 @@
+//! The test kit: real processes, killed at any instruction, and what must be true afterwards.
+//!
+//! Any test of any crate takes it in by path, so it rests on std and libc alone:
+//!
+//! ```text
+//! #[path = "../../tests/support/mod.rs"]
+//! mod support;
+//!
+//! #[test]
+//! fn dead_owner_hands_lock_over() {
+//!     let _test = support::test(20); // its turn, its leak oracle and its watchdog
+//!     …
+//! }
+//! ```
+//!
+//! | file       | what it gives                                                                          |
+//! |------------|----------------------------------------------------------------------------------------|
+//! | `child`    | `fork`, `Child`, `Status`: a child that dies with its test                             |
+//! | `shared`   | `shared`, `shared_slice`: accounts and flags that all processes of a test see          |
+//! | `until`    | `until`, `asleep`: waiting for a condition instead of for a while                      |
+//! | `watchdog` | a hanging test says where it hangs and dies                                            |
+//! | `leaks`    | what a test left behind: descriptors, threads, children, names                         |
+//! | `step`     | the single-step killer: a death after every instruction of an operation                |
+//! | `trace`    | ptrace, as far as `step` needs it                                                      |
+//! | `chaos`    | the random killer: deaths at random times, under load                                  |
+//! | `rng`      | random numbers whose seed is printed                                                   |
+//! | `procfs`   | what the kernel tells of a process: state, system call, children                       |
+//! | `cpu`      | `pin`                                                                                  |
+//! | `say`      | a line on standard error that libtest does not keep back                               |
+#![allow(dead_code, unused_imports)] // each test binary uses its part of the kit
+#![allow(unreachable_pub)] // the kit is private to whoever includes it, and open inside
+
+pub mod chaos;
+mod child;
+mod cpu;
+pub mod leaks;
+pub mod procfs;
+mod rng;
+mod say;
+mod shared;
+pub mod step;
+pub mod trace;
+mod until;
+mod watchdog;
+
+pub use child::{Change, Child, Status, fork};
+pub use cpu::pin;
+pub use leaks::{census, unique};
+pub use rng::{Rng, seed};
+pub use say::say;
+pub use shared::{Zero, shared, shared_slice};
+pub use until::{asleep, until, until_within};
+pub use watchdog::{alarm, watchdog};
+
+/// What every test starts with; dropped, it calls the watchdog off and then looks for leaks.
+#[must_use = "the test is watched as long as this lives"]
+pub struct Test {
+    // Dropped in this order: the watchdog's own thread must not count as a leak.
+    _watchdog: watchdog::Guard,
+    _oracle: leaks::Oracle,
+}
+
+/// Waits for this test's turn in its process, then watches it: `seconds` at most, and nothing left behind.
+#[track_caller]
+pub fn test(seconds: u64) -> Test {
+    let oracle = leaks::oracle();
+    Test { _watchdog: watchdog(seconds), _oracle: oracle }
+}

@@ -1,0 +1,284 @@
+//! The single-step killer: an operation dies after every one of its instructions, and a survivor must go on.
+//!
+//! It is exhaustive for the program order of one path; it says nothing of weak memory, which is loom's part.
+//!
+//! A round: the *scene* is built anew in the parent; the *victim*, a forked child, prepares, calls `stage.begin()`,
+//! does the operation, and calls `stage.end()`; *meanwhile*, while it stands at its begin, the parent may bring others
+//! to sleep on what it holds; it is killed after N instructions; then the *survivor*, another forked child, must finish
+//! its script in time and panics if what it finds is wrong. N runs from 0 to the end of the operation.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+pub use super::trace::Stage;
+use super::trace::{self, End};
+use super::{Status, alarm, fork, shared_slice};
+
+/// A survivor that took longer was saved by the 100 ms backstop, not woken.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// A wedged survivor costs its whole time limit: after so many failures the point is made.
+const ENOUGH: u64 = 4;
+
+/// Whether the operation of each victim had come to its end when it was killed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fate {
+    /// The first victim's.
+    pub finished: bool,
+    /// The second's, in a two-level run.
+    pub second_finished: bool,
+}
+
+/// An operation, and what must be true after a death in it.
+pub struct Script<'a, S> {
+    name: &'a str,
+    scene: Box<dyn Fn() -> S + 'a>,
+    victim: Box<dyn Fn(&S, &Stage) + 'a>,
+    meanwhile: Box<dyn Fn(&S) + 'a>,
+    survivor: Box<dyn Fn(&S, Fate) + 'a>,
+    seconds: u32,
+    flags: &'static [AtomicU32],
+}
+
+impl<'a, S> Script<'a, S> {
+    /// The script; a survivor or a victim may take 2 seconds.
+    pub fn new(
+        name: &'a str,
+        scene: impl Fn() -> S + 'a,
+        victim: impl Fn(&S, &Stage) + 'a,
+        survivor: impl Fn(&S, Fate) + 'a,
+    ) -> Self {
+        Script {
+            name,
+            scene: Box::new(scene),
+            victim: Box::new(victim),
+            meanwhile: Box::new(|_| ()),
+            survivor: Box::new(survivor),
+            seconds: 2,
+            flags: shared_slice(2),
+        }
+    }
+
+    /// What the parent does while the first victim stands at its begin.
+    pub fn meanwhile(mut self, f: impl Fn(&S) + 'a) -> Self {
+        self.meanwhile = Box::new(f);
+        self
+    }
+
+    /// Another time limit for survivor and victim.
+    pub fn seconds(mut self, seconds: u32) -> Self {
+        self.seconds = seconds;
+        self
+    }
+
+    /// Instructions of the operation when nobody kills it.
+    ///
+    /// # Panics
+    ///
+    /// The script fails without any kill.
+    #[track_caller]
+    pub fn length(&self) -> u64 {
+        let round = self.round(&[u64::MAX]);
+        assert_eq!(round.verdict, Verdict::Right, "{}: fails without a kill: {}", self.name, round.reason);
+        round.steps
+    }
+
+    /// A death after every instruction.
+    #[track_caller]
+    pub fn run(&self) -> Report {
+        self.run_last(u64::MAX)
+    }
+
+    /// A death after each of the last `points` instructions: for operations that begin with a long preparation.
+    #[track_caller]
+    pub fn run_last(&self, points: u64) -> Report {
+        let length = self.length();
+        let mut report = Report::new(self.name);
+        for n in length.saturating_sub(points)..=length {
+            if report.failures() >= ENOUGH {
+                break;
+            }
+            report.count(&[n], self.round_without_luck(&[n]));
+        }
+        report
+    }
+
+    /// Two deaths: one after each of the `first` instructions, then, in the next victim, one after every `stride`th.
+    pub fn run_pairs(&self, first: impl IntoIterator<Item = u64>, stride: usize) -> Report {
+        let mut report = Report::new(self.name);
+        for n in first {
+            let length = self.round(&[n, u64::MAX]).steps;
+            for m in (0..=length).step_by(stride) {
+                if report.failures() >= ENOUGH {
+                    return report;
+                }
+                report.count(&[n, m], self.round_without_luck(&[n, m]));
+            }
+        }
+        report
+    }
+
+    /// One round; each number is a death after so many instructions.
+    pub fn round(&self, deaths: &[u64]) -> Round {
+        self.flags.iter().for_each(|flag| flag.store(0, SeqCst));
+        let scene = (self.scene)();
+        let mut steps = 0;
+        for (level, limit) in deaths.iter().enumerate() {
+            match self.kill(&scene, level, *limit) {
+                End::Killed(n) => steps = n,
+                End::Stuck(n) => {
+                    return Round::failed(Verdict::Wedged, n, format!("victim {} is stuck", level + 1));
+                }
+                End::Failed(status) => {
+                    return Round::failed(Verdict::Wrong, 0, format!("victim {}: {status:?}", level + 1));
+                }
+            }
+        }
+        self.survive(&scene, steps)
+    }
+
+    fn kill(&self, scene: &S, level: usize, limit: u64) -> End {
+        let finished = &self.flags[level];
+        let mut victim = fork(|| {
+            alarm(self.seconds);
+            let stage = Stage::new(level + 1, finished);
+            (self.victim)(scene, &stage);
+            stage.end()
+        });
+        if let Err(end) = trace::wait_for_begin(&mut victim) {
+            return end;
+        }
+        if level == 0 {
+            (self.meanwhile)(scene);
+        }
+        trace::step_and_kill(victim, limit, finished)
+    }
+
+    fn survive(&self, scene: &S, steps: u64) -> Round {
+        let finished = |level: usize| self.flags[level].load(SeqCst) == 1;
+        let fate = Fate { finished: finished(0), second_finished: finished(1) };
+        let start = Instant::now();
+        let status = fork(|| {
+            alarm(self.seconds);
+            (self.survivor)(scene, fate);
+        })
+        .wait();
+        let verdict = match status {
+            Status::Code(0) => Verdict::Right,
+            Status::Signal(libc::SIGALRM) => Verdict::Wedged,
+            _ => Verdict::Wrong,
+        };
+        Round { verdict, steps, time: start.elapsed(), reason: format!("survivor: {status:?}") }
+    }
+
+    /// A busy machine makes a survivor slow now and then; a lost wake makes it slow every time.
+    fn round_without_luck(&self, deaths: &[u64]) -> Round {
+        let mut best = self.round(deaths);
+        for _ in 0..3 {
+            if best.verdict == Verdict::Right && best.time > SLOW {
+                let again = self.round(deaths);
+                if again.verdict != Verdict::Right || again.time < best.time {
+                    best = again;
+                }
+            }
+        }
+        best
+    }
+}
+
+/// How a round went.
+#[derive(Debug, Clone)]
+pub struct Round {
+    /// What the survivor found.
+    pub verdict: Verdict,
+    /// Instructions that the last victim ran.
+    pub steps: u64,
+    /// What the survivor needed.
+    pub time: Duration,
+    /// Who failed, and how.
+    pub reason: String,
+}
+
+impl Round {
+    fn failed(verdict: Verdict, steps: u64, reason: String) -> Round {
+        Round { verdict, steps, time: Duration::ZERO, reason }
+    }
+}
+
+/// What came of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The survivor finished.
+    Right,
+    /// Somebody waited for ever.
+    Wedged,
+    /// Somebody found what must not be.
+    Wrong,
+}
+
+/// What came of all rounds.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// The script's name.
+    pub name: String,
+    /// Points, or pairs of points, at which somebody was killed.
+    pub points: u64,
+    /// After so many of them somebody waited for ever.
+    pub wedged: u64,
+    /// After so many of them something was wrong.
+    pub wrong: u64,
+    /// After so many of them the survivor needed a backstop.
+    pub slow: u64,
+    /// The longest a survivor needed.
+    pub worst: Duration,
+    /// The points of the failures, and who failed.
+    pub failures: Vec<String>,
+}
+
+impl Report {
+    fn new(name: &str) -> Report {
+        Report { name: name.to_owned(), ..Report::default() }
+    }
+
+    fn failures(&self) -> u64 {
+        self.wedged + self.wrong
+    }
+
+    fn count(&mut self, deaths: &[u64], round: Round) {
+        let slow = round.time > SLOW;
+        self.points += 1;
+        self.wedged += u64::from(round.verdict == Verdict::Wedged);
+        self.wrong += u64::from(round.verdict == Verdict::Wrong);
+        self.slow += u64::from(slow);
+        self.worst = self.worst.max(round.time);
+        if slow || round.verdict != Verdict::Right {
+            let Round { verdict, time, reason, .. } = round;
+            self.failures.push(format!("after {deaths:?} {verdict:?} in {time:?}, {reason}"));
+        }
+    }
+
+    /// Prints the report and fails unless every survivor finished, and none needed a backstop.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        println!("{self}");
+        assert!(self.points > 0 && self.failures() + self.slow == 0, "{self}\n{}", self.failures.join("\n"));
+    }
+
+    /// Prints the report and fails unless some survivor did not finish, was wrong, or needed a backstop: for mutants.
+    #[track_caller]
+    pub fn assert_caught(&self) {
+        println!("{self}");
+        assert!(self.failures() + self.slow > 0, "nobody saw the fault: {self}");
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { name, points, wedged, wrong, slow, worst, .. } = self;
+        write!(
+            f,
+            "{name}: killed at {points} points: wedged {wedged} wrong {wrong} slow {slow} worst {worst:?}"
+        )
+    }
+}

@@ -1,1 +1,13 @@
-//! Placeholder.
+//! Messages between many processes, which no `kill -9` wedges.
+
+mod channel;
+mod error;
+mod lease;
+mod per_process;
+mod primitive;
+mod queue;
+mod raw;
+mod segment;
+
+pub use error::{CreateError, GetError, JoinError, PutError, PutFault};
+pub use queue::{Options, Queue};

@@ -1,0 +1,214 @@
+//! What can go wrong, one type for each operation.
+
+use std::fmt;
+use std::io;
+
+use ipc_pipe::codec::{DecodeError, EncodeError};
+use ipc_sync::RegistryError;
+
+use crate::segment::{LARGEST, MOST, SMALLEST};
+
+/// Why a queue could not be made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// A bound of no items, or of more than 2³¹ - 1.
+    Bound(usize),
+    /// A ring whose size is not a power of two between 512 bytes and 1 GiB.
+    RingBytes(usize),
+    /// This process has no registry.
+    Registry(RegistryError),
+    /// No memory, no descriptor, or no /proc.
+    Io(io::Error),
+}
+
+impl fmt::Display for CreateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CreateError::Bound(0) => f.write_str("a queue bounded to no items would never take one"),
+            CreateError::Bound(bound) => write!(f, "a bound of {bound} items is above {MOST}"),
+            CreateError::RingBytes(bytes) => {
+                write!(f, "a ring of {bytes} bytes is not a power of two between {SMALLEST} and {LARGEST}")
+            }
+            CreateError::Registry(error) => error.fmt(f),
+            CreateError::Io(error) => write!(f, "shared memory for a queue: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CreateError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CreateError::Registry(error) => Some(error),
+            CreateError::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<RegistryError> for CreateError {
+    fn from(error: RegistryError) -> Self {
+        CreateError::Registry(error)
+    }
+}
+
+impl From<io::Error> for CreateError {
+    fn from(error: io::Error) -> Self {
+        CreateError::Io(error)
+    }
+}
+
+/// Why an item was not put.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PutFault {
+    /// There is no room for it now.
+    Full,
+    /// There was no room for it in the given time.
+    TimedOut,
+    /// This process has closed the queue.
+    Closed,
+    /// It cannot be serialized.
+    Encode(EncodeError),
+    /// It takes more than a quarter of the ring.
+    TooLarge {
+        /// Bytes of the item.
+        bytes: usize,
+        /// Bytes it may have.
+        limit: usize,
+    },
+    /// The queue's memory was written over.
+    Corrupt,
+    /// This thread could not enter the registry.
+    Registry(RegistryError),
+    /// The thread that keeps what the ring cannot take could not be started.
+    Feeder(io::Error),
+}
+
+impl fmt::Display for PutFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PutFault::Full => f.write_str("the queue is full"),
+            PutFault::TimedOut => f.write_str("the queue was full until the time was up"),
+            PutFault::Closed => f.write_str("this process has closed the queue"),
+            PutFault::Encode(error) => error.fmt(f),
+            PutFault::TooLarge { bytes, limit } => {
+                write!(f, "an item of {bytes} bytes is longer than {limit}, the longest for this queue")
+            }
+            PutFault::Corrupt => f.write_str("the queue's memory is damaged"),
+            PutFault::Registry(error) => error.fmt(f),
+            PutFault::Feeder(error) => write!(f, "feeder thread of a queue: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for PutFault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            PutFault::Encode(error) => Some(error),
+            PutFault::Registry(error) => Some(error),
+            PutFault::Feeder(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A value that was not put, and why.
+pub struct PutError<T> {
+    /// The value, as it was.
+    pub value: T,
+    /// Why it was not taken.
+    pub fault: PutFault,
+}
+
+impl<T> PutError<T> {
+    /// The value, for another try.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+}
+
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PutError").field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fault.fmt(f)
+    }
+}
+
+impl<T> std::error::Error for PutError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.fault.source()
+    }
+}
+
+/// Why there is no item.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum GetError {
+    /// There is none now.
+    Empty,
+    /// None came in the given time.
+    TimedOut,
+    /// This process has closed the queue.
+    Closed,
+    /// There was one, of another type. It is taken, and here are its bytes.
+    Decode {
+        /// What was put.
+        bytes: Vec<u8>,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// The queue's memory was written over.
+    Corrupt,
+    /// This thread could not enter the registry.
+    Registry(RegistryError),
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GetError::Empty => f.write_str("the queue is empty"),
+            GetError::TimedOut => f.write_str("the queue was empty until the time was up"),
+            GetError::Closed => f.write_str("this process has closed the queue"),
+            GetError::Decode { error, .. } => error.fmt(f),
+            GetError::Corrupt => f.write_str("the queue's memory is damaged"),
+            GetError::Registry(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for GetError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            GetError::Decode { error, .. } => Some(error),
+            GetError::Registry(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Why the end of the backlog was not waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// This process may still put: close the queue first.
+    NotClosed,
+    /// Items were left when the time was up.
+    TimedOut,
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            JoinError::NotClosed => "the queue is not closed in this process",
+            JoinError::TimedOut => "items of this process were still waiting for room when the time was up",
+        })
+    }
+}
+
+impl std::error::Error for JoinError {}

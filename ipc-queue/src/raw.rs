@@ -1,0 +1,229 @@
+//! A queue of bytes: the ring, and what one process keeps beside it.
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ipc_shm::Segment;
+use ipc_sync::{BACKSTOP, Deadline, Me, Patience, Registry, RegistryError, Woken};
+use parking_lot::Mutex;
+
+use crate::channel::{Channel, Fault, Put, Room};
+use crate::error::{CreateError, GetError, PutFault};
+use crate::lease::Lease;
+use crate::per_process::PerProcess;
+use crate::segment::{self, LARGEST, MOST, SMALLEST, Strange};
+
+/// How long a call that does not wait bears with another producer's put, or with another process's feeder.
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// How long room for one item is refused for the sake of room for many.
+const BITE: Duration = Duration::from_millis(1);
+
+/// The queues of this process. One that arrives twice is one: its items have one order.
+static QUEUES: PerProcess<Mutex<Vec<Weak<RawQueue>>>> = PerProcess::new();
+
+/// A queue of bytes in this process.
+#[derive(Debug)]
+pub(crate) struct RawQueue {
+    channel: Channel,
+    segment: Segment,
+    lease: Lease,
+    here: PerProcess<Here>,
+    for_item: Patience,
+    for_room: Patience,
+    /// The processor that the last item came from.
+    producer: AtomicU32,
+}
+
+/// What belongs to one process, and not to the children it forks.
+#[derive(Debug, Default)]
+struct Here {
+    closed: AtomicBool,
+}
+
+impl RawQueue {
+    /// A new queue; `bound` 0 = any number of items.
+    pub(crate) fn create(bound: Option<usize>, bytes: usize) -> Result<Arc<RawQueue>, CreateError> {
+        if let Some(bound) = bound.filter(|bound| !(1..=MOST).contains(bound)) {
+            return Err(CreateError::Bound(bound));
+        }
+        if !bytes.is_power_of_two() || !(SMALLEST..=LARGEST).contains(&bytes) {
+            return Err(CreateError::RingBytes(bytes));
+        }
+        let segment = segment::create(bound.unwrap_or(0) as u32, bytes, Registry::get()?)?;
+        let channel = segment::channel(&segment).expect("a new segment is what it should be");
+        Ok(RawQueue::enter(segment, channel)?)
+    }
+
+    /// The queue behind a descriptor that came in a message.
+    pub(crate) fn receive(descriptor: Arc<OwnedFd>) -> Result<Arc<RawQueue>, Strange> {
+        let segment = segment::open(descriptor)?;
+        let channel = segment::channel(&segment)?;
+        RawQueue::enter(segment, channel).map_err(|error| Strange::Header(error.into()))
+    }
+
+    fn enter(segment: Segment, channel: Channel) -> std::io::Result<Arc<RawQueue>> {
+        let mut queues = QUEUES.get().lock();
+        queues.retain(|queue| queue.strong_count() > 0);
+        let same = |queue: &Arc<RawQueue>| Arc::ptr_eq(queue.segment.mapping(), segment.mapping());
+        if let Some(queue) = queues.iter().filter_map(Weak::upgrade).find(same) {
+            return Ok(queue);
+        }
+        let queue = Arc::new(RawQueue {
+            lease: Lease::take(segment.mapping().descriptor())?,
+            channel,
+            segment,
+            here: PerProcess::new(),
+            for_item: Patience::default(),
+            for_room: Patience::default(),
+            producer: AtomicU32::new(u32::MAX),
+        });
+        queues.push(Arc::downgrade(&queue));
+        Ok(queue)
+    }
+
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    pub(crate) fn bound(&self) -> Option<usize> {
+        Some(self.channel.bound() as usize).filter(|&bound| bound > 0)
+    }
+
+    /// Puts one item; with [`Deadline::NOW`] only if it need not wait.
+    #[inline(always)]
+    pub(crate) fn put(&self, item: &[u8], deadline: Deadline) -> Result<(), PutFault> {
+        let me = Me::get().map_err(PutFault::Registry)?;
+        if item.len() > self.channel.longest() {
+            return Err(PutFault::TooLarge { bytes: item.len(), limit: self.channel.longest() });
+        }
+        if self.here.get().closed.load(Relaxed) {
+            return Err(PutFault::Closed);
+        }
+        match self.channel.put(&me, item, deadline) {
+            Ok(Put::Done) => Ok(()),
+            _ => self.put_slow(&me, item, deadline),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_slow(&self, me: &Me, item: &[u8], deadline: Deadline) -> Result<(), PutFault> {
+        loop {
+            let patience = if deadline == Deadline::NOW { Deadline::after(MOMENT) } else { deadline };
+            match self.channel.put(me, item, patience) {
+                Ok(Put::Done) => return Ok(()),
+                Ok(_) | Err(Fault::TimedOut) if deadline == Deadline::NOW => return Err(PutFault::Full),
+                Ok(Put::Full(head)) => self.wait_for_slot(me, head, deadline),
+                Ok(Put::NoRoom(room)) => self.wait_for_room(me, room, deadline),
+                Err(Fault::TimedOut) => return Err(PutFault::TimedOut),
+                Err(Fault::Corrupt) => return Err(PutFault::Corrupt),
+            }
+            if deadline.has_passed() {
+                return Err(PutFault::TimedOut);
+            }
+        }
+    }
+
+    /// Waits until a consumer has taken something since `head` was seen, or for one backstop: slots also come back
+    /// when a process dies with its backlog, and that rings no bell.
+    fn wait_for_slot(&self, me: &Me, head: u64, deadline: Deadline) {
+        let next = head.wrapping_add(1);
+        self.wait_for_room(me, Room { enough: next, half: next }, deadline);
+    }
+
+    /// Waits until consumers have made room, or for one backstop.
+    fn wait_for_room(&self, me: &Me, room: Room, deadline: Deadline) {
+        let wanted = Cell::new(room.half);
+        let has_room = || self.channel.head() >= wanted.get();
+        let sleep = || {
+            let eager = wanted.replace(room.enough) != room.enough;
+            let round = Deadline::after(if eager { BITE } else { BACKSTOP });
+            let position = if eager { room.half } else { room.enough };
+            let woken = self.channel.sleep_for_room(position, deadline.min(round));
+            self.count_rescue(me, !eager && woken == Woken::TimedOut && has_room());
+            eager && !deadline.has_passed()
+        };
+        self.for_room.wait(self.channel.consumer(), has_room, sleep);
+    }
+
+    /// Takes one item into `buffer`, whose content it replaces; with [`Deadline::NOW`] only if it need not wait.
+    #[inline(always)]
+    pub(crate) fn get(&self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<(), GetError> {
+        let me = Me::get().map_err(GetError::Registry)?;
+        if self.here.get().closed.load(Relaxed) {
+            return Err(GetError::Closed);
+        }
+        match self.channel.take(&me, buffer) {
+            Ok(Some(producer)) => {
+                self.producer.store(producer, Relaxed);
+                Ok(())
+            }
+            _ => self.get_slow(&me, buffer, deadline),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_slow(&self, me: &Me, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<(), GetError> {
+        let slept = Cell::new(false);
+        loop {
+            match self.channel.take(me, buffer) {
+                Ok(Some(producer)) => {
+                    self.producer.store(producer, Relaxed);
+                    if slept.get() {
+                        self.channel.pass_on(me);
+                    }
+                    return Ok(());
+                }
+                Ok(None) if deadline == Deadline::NOW => return Err(GetError::Empty),
+                Ok(None) if deadline.has_passed() => return Err(GetError::TimedOut),
+                Ok(None) => self.wait_for_item(me, deadline, &slept),
+                Err(_) => return Err(GetError::Corrupt),
+            }
+        }
+    }
+
+    /// Waits until there may be something to take. Whoever was woken is named to the kernel from then on, so that its
+    /// death wakes another.
+    fn wait_for_item(&self, me: &Me, deadline: Deadline, slept: &Cell<bool>) {
+        let has_item = || self.channel.has_item();
+        let sleep = || {
+            let round = Deadline::after(BACKSTOP);
+            let woken = self.channel.sleep_for_item(deadline.min(round));
+            self.channel.name_wake(me);
+            slept.set(true);
+            self.count_rescue(me, round < deadline && woken == Woken::TimedOut && has_item());
+            let more_time = !deadline.has_passed();
+            if !has_item() {
+                me.arm();
+            }
+            more_time
+        };
+        self.for_item.wait(self.producer.load(Relaxed), has_item, sleep);
+    }
+
+    fn count_rescue(&self, me: &Me, rescued: bool) {
+        if rescued {
+            me.registry().count_rescue();
+        }
+    }
+
+    /// Items in the queue at one instant.
+    pub(crate) fn len(&self) -> Result<usize, GetError> {
+        let me = Me::get().map_err(GetError::Registry)?;
+        let ring = self.channel.len(&me).map_err(|_| GetError::Corrupt)?;
+        Ok(ring.saturating_add(self.channel.kept_back(&me, false)) as usize)
+    }
+
+    /// This process puts and gets no more.
+    pub(crate) fn close(&self) {
+        self.here.get().closed.store(true, Relaxed);
+    }
+}
+
+#[allow(dead_code)]
+fn _registry(_: RegistryError) {}

@@ -1,0 +1,123 @@
+//! The memory of a queue: where each part lies, and what a stranger's memory is asked before it is used.
+//!
+//! ```text
+//! offset in the body
+//!    0  256  words of the ring, see `channel`
+//!  256  512  ledger: 64 entries of {token u32, count u32}
+//!  768    4  bound: most items at one time, 0 = any number; written once
+//!  772    4  bytes of the ring, a power of two; written once
+//!  776 3192  padding
+//! 3968    …  ring, on a page of its own
+//! ```
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use ipc_shm::{Cells, HEADER_SIZE, HeaderError, Kind, OutOfBounds, Segment};
+use ipc_sync::{Registry, RegistryError};
+
+use crate::channel::{Channel, Consumers, Entry, Producers, Words};
+use crate::primitive::{Bytes, ENTRIES};
+
+const KIND: Kind =
+    Kind::new(*b"QUEU", "queue 1: words 256, 64 entries of 8, bound u32, bytes u32, ring at 3968");
+const LEDGER_AT: usize = 256;
+const SETTINGS_AT: usize = 768;
+const RING_AT: usize = 4096 - HEADER_SIZE;
+
+/// Bytes that a ring may have.
+pub(crate) const SMALLEST: usize = 512;
+pub(crate) const LARGEST: usize = 1 << 30;
+
+/// Most items that a bounded queue may hold: numbers of items wrap, and are compared.
+pub(crate) const MOST: usize = i32::MAX as usize;
+
+#[repr(C)]
+struct Settings {
+    bound: AtomicU32,
+    bytes: AtomicU32,
+}
+
+const _: () = {
+    assert!(size_of::<Words>() == LEDGER_AT);
+    assert!(offset_of!(Words, consumers) == 128);
+    assert!(offset_of!(Producers, tail) == 16 && offset_of!(Producers, recoveries) == 36);
+    assert!(offset_of!(Consumers, room) == 8);
+    assert!(size_of::<[Entry; ENTRIES]>() == SETTINGS_AT - LEDGER_AT);
+};
+
+// SAFETY: repr(C), atomic integers and transparent or repr(C) structures of them; the rest is padding that is never
+// read; aligned to 128.
+unsafe impl Cells for Words {}
+// SAFETY: repr(C), atomic integers only.
+unsafe impl Cells for Entry {}
+// SAFETY: repr(C), atomic integers only.
+unsafe impl Cells for Settings {}
+
+/// Why a handle in a message leads to no queue.
+#[derive(Debug)]
+pub(crate) enum Strange {
+    Header(HeaderError),
+    Registry(RegistryError),
+    Settings,
+}
+
+impl fmt::Display for Strange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Strange::Header(error) => error.fmt(f),
+            Strange::Registry(error) => error.fmt(f),
+            Strange::Settings => f.write_str("the queue's memory is damaged"),
+        }
+    }
+}
+
+impl From<HeaderError> for Strange {
+    fn from(error: HeaderError) -> Self {
+        Strange::Header(error)
+    }
+}
+
+impl From<RegistryError> for Strange {
+    fn from(error: RegistryError) -> Self {
+        Strange::Registry(error)
+    }
+}
+
+impl From<OutOfBounds> for Strange {
+    fn from(_: OutOfBounds) -> Self {
+        Strange::Settings
+    }
+}
+
+/// New memory for a queue; the caller has checked both numbers.
+pub(crate) fn create(bound: u32, bytes: usize, registry: &Registry) -> io::Result<Segment> {
+    let segment = Segment::create(c"queue", KIND, RING_AT + bytes, registry.id())?;
+    let settings = segment.view::<Settings>(SETTINGS_AT).expect("a new segment holds its settings");
+    settings.bound.store(bound, Relaxed);
+    settings.bytes.store(bytes as u32, Relaxed);
+    Ok(segment)
+}
+
+/// The memory of a queue that came in a message.
+pub(crate) fn open(descriptor: std::sync::Arc<std::os::fd::OwnedFd>) -> Result<Segment, Strange> {
+    let segment = Segment::open(descriptor, KIND)?;
+    match segment.registry() == Registry::get()?.id() {
+        true => Ok(segment),
+        false => Err(HeaderError::ForeignRegistry.into()),
+    }
+}
+
+/// The ring in `segment`. Bound and size are read once.
+pub(crate) fn channel(segment: &Segment) -> Result<Channel, Strange> {
+    let settings = segment.view::<Settings>(SETTINGS_AT)?;
+    let (bound, bytes) = (settings.bound.load(Relaxed), settings.bytes.load(Relaxed) as usize);
+    if bytes < SMALLEST || bytes > LARGEST || bound as usize > MOST || segment.size() != RING_AT + bytes {
+        return Err(Strange::Settings);
+    }
+    let ring = Bytes::new(segment.mapping(), HEADER_SIZE + RING_AT, bytes)?;
+    Ok(Channel::new(segment.view(0)?, segment.view(LEDGER_AT)?, ring, bound))
+}

@@ -99,6 +99,20 @@ impl Bytes {
         }
     }
 
+    /// Copies as many bytes as `target` has from `position`, a multiple of 8; cut to the capacity.
+    #[inline(always)]
+    pub fn read_into(&self, position: u64, target: &mut [u8]) {
+        let length = target.len().min(self.mask as usize + 1);
+        let first = length.min(self.until_end(position));
+        // SAFETY: as in `read`; `target` has `length` bytes, and not one behind them is written.
+        unsafe {
+            copy_out_padded(target.as_mut_ptr(), self.at(position & !7), first);
+            if first < length {
+                copy_out_padded(target.as_mut_ptr().add(first), self.base, length - first);
+            }
+        }
+    }
+
     #[inline(always)]
     fn until_end(&self, position: u64) -> usize {
         (self.capacity() - (position & !7 & self.mask)) as usize

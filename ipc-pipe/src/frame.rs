@@ -27,6 +27,8 @@ pub struct Flags(u64);
 
 impl Flags {
     const VALID: Flags = Flags(1 << 20);
+    /// Neither first nor last.
+    pub const NONE: Flags = Flags(0);
     /// The message starts here.
     pub const FIRST: Flags = Flags(1 << 21);
     /// The message ends here.
@@ -105,5 +107,5 @@ impl Header {
 /// Bytes that a frame with so much payload takes in the ring.
 #[inline(always)]
 pub fn span(length: usize) -> u64 {
-    HEADER + (length as u64 + 7 & !7)
+    HEADER + ((length as u64 + 7) & !7)
 }

@@ -1,0 +1,298 @@
+//! The side that reads.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
+
+use ipc_shm::handle::Incoming;
+use ipc_sync::{Deadline, Patience};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+use crate::error::{RecvError, RecvIntoError, TryRecvError};
+use crate::half::{Cursor, End, Half, Ticket, Track};
+use crate::message::Partial;
+use crate::ring::{Consumer, Words};
+use crate::socket::Bundle;
+use crate::{codec, scratch};
+
+/// What the reading side knows of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Inlet {
+    pub(crate) consumer: Consumer,
+    pub(crate) patience: Patience,
+    /// Where the writer was last seen.
+    pub(crate) processor: u32,
+    /// The other end is gone, for good.
+    pub(crate) gone: bool,
+    /// The message under way.
+    pub(crate) partial: Option<Partial>,
+    /// The rest of a message that was refused is still to come.
+    pub(crate) skipping: bool,
+}
+
+impl Cursor for Inlet {
+    const WRITES: bool = false;
+
+    #[inline(always)]
+    fn owner(words: &Words) -> &AtomicU32 {
+        &words.reader.owner
+    }
+
+    fn take_over(track: &Track) -> Option<Inlet> {
+        Some(Inlet { consumer: Consumer::take_over(&track.words)?, ..Inlet::default() })
+    }
+
+    fn may_move(&self) -> bool {
+        self.partial.is_none() && !self.skipping
+    }
+}
+
+/// The reading half of a [`Connection`](crate::Connection), or one end of a [`simplex`](crate::simplex) pipe.
+///
+/// Each receive waits until a message is there, or the other end is gone in all processes that had it (closed, exited,
+/// killed): what was sent before is still received, then comes [`RecvError::Closed`]. An empty message is not end of
+/// file. A process that holds both ends never sees it: close the copies you do not use.
+///
+/// A receiver may be shared between threads; each message goes to one of them, and a receive waits for those that came
+/// before, within its own time. In another process (a forked child has a copy) it is [`RecvError::InUse`] as long as the
+/// thread that used it last lives. It is a handle: sent inside a message, it moves to the receiver with what was not
+/// received yet, and answers [`RecvError::Moved`] here.
+///
+/// ```
+/// use ipc_pipe::{TryRecvError, simplex};
+///
+/// let (receiver, sender) = simplex()?;
+/// assert!(matches!(receiver.try_recv::<u32>(), Err(TryRecvError::Empty)));
+/// sender.send(&7u32)?;
+/// assert_eq!(receiver.recv::<u32>()?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "PipeConnection")]
+pub struct Receiver {
+    half: Arc<Half<Inlet>>,
+}
+
+impl Receiver {
+    pub(crate) fn new(end: End) -> Receiver {
+        Receiver { half: Arc::new(Half::new(end)) }
+    }
+
+    pub(crate) fn half(&self) -> &Arc<Half<Inlet>> {
+        &self.half
+    }
+
+    pub(crate) fn into_half(self) -> Arc<Half<Inlet>> {
+        self.half
+    }
+
+    /// Receives a value; waits until a message is there.
+    ///
+    /// # Errors
+    ///
+    /// See [`RecvError`]. A message that is not a `T` comes back as bytes, and the stream goes on behind it.
+    #[inline]
+    pub fn recv<T: DeserializeOwned>(&self) -> Result<T, RecvError> {
+        self.recv_until(Deadline::NEVER).map_err(TryRecvError::endless)
+    }
+
+    /// Receives a value that is there already, whole. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] if there is none; else as [`recv`](Receiver::recv).
+    #[inline]
+    pub fn try_recv<T: DeserializeOwned>(&self) -> Result<T, TryRecvError> {
+        self.recv_until(Deadline::NOW)
+    }
+
+    /// Receives a value; waits `timeout` at most. The parts of a large message that came until then are kept, and the
+    /// next receive goes on with them.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Receiver::try_recv).
+    pub fn recv_timeout<T: DeserializeOwned>(&self, timeout: Duration) -> Result<T, TryRecvError> {
+        self.recv_until(Deadline::after(timeout))
+    }
+
+    /// Receives a value; waits until `deadline` at most, as [`recv_timeout`](Receiver::recv_timeout) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Receiver::try_recv).
+    pub fn recv_deadline<T: DeserializeOwned>(&self, deadline: Instant) -> Result<T, TryRecvError> {
+        self.recv_until(Deadline::at(deadline))
+    }
+
+    /// Receives a message as bytes; waits until one is there. Handles that came with it are closed.
+    ///
+    /// # Errors
+    ///
+    /// See [`RecvError`].
+    #[inline]
+    pub fn recv_bytes(&self) -> Result<Vec<u8>, RecvError> {
+        self.recv_bytes_until(Deadline::NEVER).map_err(TryRecvError::endless)
+    }
+
+    /// Receives a message as bytes, if one is there already, whole. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Receiver::try_recv).
+    #[inline]
+    pub fn try_recv_bytes(&self) -> Result<Vec<u8>, TryRecvError> {
+        self.recv_bytes_until(Deadline::NOW)
+    }
+
+    /// Receives a message as bytes; waits `timeout` at most, as [`recv_timeout`](Receiver::recv_timeout) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Receiver::try_recv).
+    pub fn recv_bytes_timeout(&self, timeout: Duration) -> Result<Vec<u8>, TryRecvError> {
+        self.recv_bytes_until(Deadline::after(timeout))
+    }
+
+    /// Receives a message as bytes; waits until `deadline` at most, as [`recv_timeout`](Receiver::recv_timeout) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Receiver::try_recv).
+    pub fn recv_bytes_deadline(&self, deadline: Instant) -> Result<Vec<u8>, TryRecvError> {
+        self.recv_bytes_until(Deadline::at(deadline))
+    }
+
+    /// Receives a message into `buffer`; waits until one is there. Answers its length. A message that came in one piece
+    /// (up to 16 KiB always does) is copied once and nothing is allocated.
+    ///
+    /// ```
+    /// let (receiver, sender) = ipc_pipe::simplex()?;
+    /// sender.send_bytes(b"four")?;
+    /// let mut buffer = [0; 16];
+    /// let length = receiver.recv_bytes_into(&mut buffer)?;
+    /// assert_eq!(&buffer[..length], b"four");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RecvIntoError::TooSmall`] with the whole message if `buffer` is too small; else as
+    /// [`recv_bytes`](Receiver::recv_bytes).
+    #[inline]
+    #[doc(alias = "BufferTooShort")]
+    pub fn recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, RecvIntoError> {
+        let failed = |error: TryRecvError| RecvIntoError::Failed(error.endless());
+        let mut here = self.half.enter(Deadline::NEVER).map_err(|why| failed(why.into()))?;
+        let max = self.half.max_message();
+        if let Some(length) = here.receive_into(buffer, max, Deadline::NEVER).map_err(failed)? {
+            return Ok(length);
+        }
+        let mut message = Vec::new();
+        here.receive(&mut message, max, Deadline::NEVER).map_err(failed)?;
+        drop(here);
+        match buffer.get_mut(..message.len()) {
+            Some(buffer) => {
+                buffer.copy_from_slice(&message);
+                Ok(message.len())
+            }
+            None => Err(RecvIntoError::TooSmall(message)),
+        }
+    }
+
+    /// Whether a receive would find something: (a part of) a message, or end of file. Waits `timeout` at most, also for
+    /// another thread that is receiving.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Moved`], [`RecvError::InUse`] and the like; never [`RecvError::Closed`].
+    pub fn poll(&self, timeout: Duration) -> Result<bool, RecvError> {
+        let deadline = if timeout.is_zero() { Deadline::NOW } else { Deadline::after(timeout) };
+        match self.half.enter(deadline).map_err(TryRecvError::from) {
+            Ok(mut here) => Ok(here.poll(deadline)),
+            Err(TryRecvError::Empty) => Ok(false),
+            Err(TryRecvError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// What to wait for in a `poll`, `epoll` or `select` of your own; `None` = there is something to receive now.
+    ///
+    /// The descriptor becomes readable when there is something to receive. It stays so until this is called again
+    /// and finds nothing, so it may be readable in vain, but it never misses a message that comes after
+    /// the call. Call this before each wait, try to receive after it, and neither read nor write the descriptor. Waits
+    /// for a thread of this process that is receiving.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll`](Receiver::poll).
+    #[doc(alias = "fileno")]
+    pub fn readiness(&self) -> Result<Option<Readiness>, RecvError> {
+        let mut here = self.half.enter(Deadline::NEVER).map_err(|why| TryRecvError::from(why).endless())?;
+        Ok(here.arm().map(Readiness))
+    }
+
+    /// Takes no message larger than so many bytes; 64 MiB unless set. It is looked at before memory is taken for one.
+    pub fn set_max_message(&self, bytes: usize) {
+        self.half.set_max_message(bytes);
+    }
+
+    /// Closes this half here.
+    pub fn close(self) {}
+
+    #[inline]
+    fn recv_until<T: DeserializeOwned>(&self, deadline: Deadline) -> Result<T, TryRecvError> {
+        scratch::with(|buffer| {
+            let max = self.half.max_message();
+            let bundle = self.half.enter(deadline)?.receive(buffer, max, deadline)?;
+            decode(buffer, bundle).map_err(TryRecvError::Failed)
+        })
+    }
+
+    #[inline]
+    fn recv_bytes_until(&self, deadline: Deadline) -> Result<Vec<u8>, TryRecvError> {
+        let mut message = Vec::new();
+        self.half.enter(deadline)?.receive(&mut message, self.half.max_message(), deadline)?;
+        Ok(message)
+    }
+}
+
+#[inline]
+fn decode<T: DeserializeOwned>(bytes: &[u8], bundle: Bundle) -> Result<T, RecvError> {
+    let Bundle { mut descriptors, sent } = bundle;
+    if descriptors.len() < sent {
+        return Err(RecvError::HandlesLost { sent, received: descriptors.len() });
+    }
+    descriptors.truncate(sent);
+    let _table = Incoming::open(descriptors);
+    codec::decode(bytes).map_err(|error| RecvError::Decode { error, bytes: bytes.to_vec() })
+}
+
+/// A descriptor that becomes readable when there is something to receive; see [`Receiver::readiness`].
+#[derive(Debug)]
+pub struct Readiness(Arc<OwnedFd>);
+
+impl AsFd for Readiness {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Receiver").field(&self.half).finish()
+    }
+}
+
+impl Serialize for Receiver {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.half.lend().map_err(ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Receiver {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ticket::deserialize(deserializer)?.redeem().map(Receiver::new).map_err(de::Error::custom)
+    }
+}

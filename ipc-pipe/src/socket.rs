@@ -1,0 +1,207 @@
+//! The socket of a pipe: it wakes a sleeper, carries descriptors, and tells when the other end is gone.
+//!
+//! ```text
+//! packet of 1 byte      bell: look at the ring
+//! packet of 16 bytes    u32 magic "mpfd", u32 count, u64 nonce; and `count` descriptors beside it
+//! anything else         not ours: dropped
+//! ```
+//!
+//! It is SEQPACKET, so a packet is there or not, and never blocks: where there is no room for a bell, others lie there
+//! already. Each process has its own copies of an end, and when the last of them is closed, however that process
+//! ended, the kernel says so to the other side at once. That is why nobody here watches the life of the other
+//! side's threads: while another copy lives, the pipe does.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipc_sync::Deadline;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, getsockname, getsockopt, recv, send, socketpair, sockopt,
+};
+use nix::sys::socket::{SockaddrLike, SockaddrStorage};
+use nix::sys::time::TimeSpec;
+
+use crate::ancillary;
+
+const MAGIC: u32 = u32::from_be_bytes(*b"mpfd");
+const ANNOUNCEMENT: usize = 16;
+
+/// This process's copy of one end. Cloning shares it.
+#[derive(Debug, Clone)]
+pub(crate) struct Socket(Arc<OwnedFd>);
+
+/// What stands in front of the queue of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packet {
+    /// Nothing.
+    None,
+    /// A bell, or what is not ours.
+    Bell,
+    /// Descriptors of the message whose frame says the same nonce.
+    Descriptors { nonce: u64 },
+    /// The other end is gone, and so is everything it sent.
+    End,
+}
+
+/// What a wait saw.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seen {
+    /// There is a packet, or room for one.
+    pub(crate) ready: bool,
+    /// All copies of the other end are closed.
+    pub(crate) gone: bool,
+}
+
+/// The descriptors of one message, as far as they came.
+#[derive(Debug, Default)]
+pub(crate) struct Bundle {
+    pub(crate) descriptors: Vec<OwnedFd>,
+    /// How many were sent.
+    pub(crate) sent: usize,
+}
+
+impl Socket {
+    /// Both ends of a new one.
+    pub(crate) fn pair() -> io::Result<(Socket, Socket)> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        Ok((Socket(Arc::new(one)), Socket(Arc::new(other))))
+    }
+
+    /// One end that came from elsewhere; `None` = it is not a socket of this kind.
+    pub(crate) fn of(descriptor: Arc<OwnedFd>) -> Option<Socket> {
+        let kind = getsockopt(&descriptor, sockopt::SockType).ok()?;
+        let name = getsockname::<SockaddrStorage>(descriptor.as_raw_fd()).ok()?;
+        let ours = kind == SockType::SeqPacket && name.family() == Some(AddressFamily::Unix);
+        ours.then_some(Socket(descriptor))
+    }
+
+    /// The descriptor, shared.
+    pub(crate) fn descriptor(&self) -> &Arc<OwnedFd> {
+        &self.0
+    }
+
+    /// The descriptor itself if nobody else in this process uses it, else a duplicate.
+    pub(crate) fn into_owned(self) -> io::Result<OwnedFd> {
+        Arc::try_unwrap(self.0).or_else(|shared| shared.try_clone())
+    }
+
+    /// Wakes the other side. False = it is gone.
+    #[cold]
+    pub(crate) fn ring(&self) -> bool {
+        loop {
+            match send(self.0.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+                // The other end was closed with packets unread: said once, then EPIPE.
+                Err(Errno::EINTR | Errno::ECONNRESET) => continue,
+                Err(Errno::EPIPE) => return false,
+                // No room: there are packets enough to wake it. No memory: it looks by itself before long.
+                _ => return true,
+            }
+        }
+    }
+
+    /// Waits for a packet.
+    pub(crate) fn wait_packet(&self, until: Deadline) -> Seen {
+        self.poll(PollFlags::POLLIN, until)
+    }
+
+    /// Waits for room for a packet.
+    pub(crate) fn wait_room(&self, until: Deadline) -> Seen {
+        self.poll(PollFlags::POLLOUT, until)
+    }
+
+    /// Sleeps until the other end is gone, whatever packets come.
+    pub(crate) fn wait_end(&self, until: Deadline) -> Seen {
+        self.poll(PollFlags::empty(), until)
+    }
+
+    /// Whether the other end is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.wait_end(Deadline::NOW).gone
+    }
+
+    /// A signal ends it early: every caller looks again anyway.
+    fn poll(&self, events: PollFlags, until: Deadline) -> Seen {
+        let mut entry = [PollFd::new(self.0.as_fd(), events)];
+        let timeout = until.remaining().map(TimeSpec::from_duration);
+        match ppoll(&mut entry, timeout, None) {
+            Ok(1..) => {
+                let seen = entry[0].revents().unwrap_or(PollFlags::empty());
+                Seen { ready: seen.intersects(events), gone: seen.contains(PollFlags::POLLHUP) }
+            }
+            Ok(_) | Err(Errno::EINTR) => Seen::default(),
+            Err(_) => {
+                // No memory for a poll: sleep as well as one can without.
+                std::thread::sleep(Duration::from_millis(1));
+                Seen::default()
+            }
+        }
+    }
+
+    /// Looks at the packet in front, and leaves it there.
+    pub(crate) fn front(&self) -> Packet {
+        let mut bytes = [0; ANNOUNCEMENT + 1];
+        loop {
+            match recv(self.0.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK) {
+                Ok(0) => return Packet::End,
+                Ok(length) => {
+                    return parse(&bytes[..length])
+                        .map_or(Packet::Bell, |(nonce, _)| Packet::Descriptors { nonce });
+                }
+                Err(Errno::EINTR | Errno::ECONNRESET) => continue,
+                Err(_) => return Packet::None,
+            }
+        }
+    }
+
+    /// Takes the packet in front away; descriptors that came with it are closed.
+    pub(crate) fn drop_front(&self) {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        while let Err(Errno::EINTR | Errno::ECONNRESET) = recv(self.0.as_raw_fd(), &mut [0; 1], flags) {}
+    }
+
+    /// Sends descriptors ahead of the frame that says the same nonce. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// What sendmsg answers.
+    pub(crate) fn send(&self, nonce: u64, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut bytes = [0; ANNOUNCEMENT];
+        bytes[0..4].copy_from_slice(&MAGIC.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&(descriptors.len() as u32).to_ne_bytes());
+        bytes[8..16].copy_from_slice(&nonce.to_ne_bytes());
+        ancillary::send(self.0.as_fd(), &bytes, descriptors)
+    }
+
+    /// Takes the descriptors of `nonce`, which were sent before their frame was; bells and what lies before them goes.
+    /// `None` = they are not there.
+    pub(crate) fn receive(&self, nonce: u64) -> Option<Bundle> {
+        let mut bytes = [0; ANNOUNCEMENT + 1];
+        loop {
+            match ancillary::receive(self.0.as_fd(), &mut bytes) {
+                Ok(received) if received.length == 0 => return None,
+                Ok(received) => match parse(&bytes[..received.length]) {
+                    Some((found, sent)) if found == nonce => {
+                        return Some(Bundle { descriptors: received.descriptors, sent });
+                    }
+                    _ => continue,
+                },
+                Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => continue,
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// Nonce and count of an announcement of descriptors.
+fn parse(bytes: &[u8]) -> Option<(u64, usize)> {
+    let bytes: &[u8; ANNOUNCEMENT] = bytes.try_into().ok()?;
+    let (magic, rest) = bytes.split_first_chunk::<4>()?;
+    let (count, nonce) = rest.split_first_chunk::<4>()?;
+    let nonce = u64::from_ne_bytes(nonce.try_into().ok()?);
+    (u32::from_ne_bytes(*magic) == MAGIC).then_some((nonce, u32::from_ne_bytes(*count) as usize))
+}

@@ -1,15 +1,62 @@
 //! Words in shared memory that one can wait on, and locks that survive the death of their holder.
+//!
+//! # A lock for two processes
+//!
+//! [`Lock`] excludes the threads of any number of processes from each other. It is made without a name and travels
+//! inside messages, or is inherited by `fork`:
+//!
+//! ```
+//! use ipc_sync::Lock;
+//!
+//! let lock = Lock::new()?;
+//! let guard = lock.lock()?;
+//! if guard.owner_died() {
+//!     // Look through what the lock guards, mend it, and say so.
+//!     guard.mark_consistent();
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What happens when a process dies
+//!
+//! Nothing that dies holding a lock, or waiting for one, keeps anybody else waiting. The kernel marks a word in shared
+//! memory when a thread ends, for whatever reason and at whatever instruction, after its last write; whoever
+//! waits for that thread's lock sleeps on that word too. The next holder is told by
+//! [`LockGuard::owner_died`]. A stopped process is not dead, and nothing is taken from it.
+//!
+//! Every sleeper also looks again after 100 ms ([`BACKSTOP`]). No promise rests on that: [`Registry::rescues`] counts
+//! how often it was needed, and the tests want 0.
+//!
+//! # Who is who
+//!
+//! An owner is written down as a token: a slot of the [`Registry`] and how often it was used. PIDs and TIDs are
+//! used again and mean something else in each PID namespace; tokens are and do not. One registry serves all processes
+//! of a user that see the same `/dev/shm`; where there is none, a family of processes shares one all the same, because
+//! children are given it. A primitive of another registry is refused when it arrives, never guessed at.
+//!
+//! # Building primitives
+//!
+//! [`RawLock`], [`Bell`], [`RoomBell`], [`Patience`] and [`Place`] are the parts that the queue and the pipe are made
+//! of. They are structures of atomics for shared memory of your own.
+//!
+//! # What this does not do
+//!
+//! No fairness: whoever comes at the right moment passes those who sleep. No priority inheritance. No protection
+//! from a process that writes garbage over the words: it can block others or break the exclusion of its own lock,
+//! though a word that makes no sense is an error and never an owner. Linux only.
 
 mod arena;
 mod bell;
 mod deadline;
 mod futex;
 mod lock;
+mod me;
 mod primitive;
 mod process;
 mod raw_lock;
 mod registry;
 mod robust;
+mod slot;
 mod wait;
 
 use std::time::Duration;
@@ -19,10 +66,11 @@ pub use bell::{Bell, RoomBell};
 pub use deadline::Deadline;
 pub use futex::Woken;
 pub use lock::{Lock, LockError, LockGuard, TryLockError};
+pub use me::Me;
 pub use primitive::{full_fence, processor};
 pub use process::forks;
 pub use raw_lock::{Acquired, RawLock, RawLockError};
-pub use registry::{Me, Registry, RegistryError};
+pub use registry::{Registry, RegistryError};
 pub use wait::Patience;
 
 /// How long anybody sleeps before looking again, though every wake should come by itself.

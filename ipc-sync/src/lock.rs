@@ -8,9 +8,9 @@ use ipc_shm::Cells;
 use serde::{Deserialize, Serialize};
 
 use crate::arena::{CreateError, Place, Primitive};
+use crate::me::current_token;
 use crate::primitive::{AtomicU32, Ordering::Relaxed};
 use crate::raw_lock::{Acquired, RawLock, RawLockError};
-use crate::registry::current_token;
 use crate::{Deadline, Me, Registry, RegistryError};
 
 /// ```text

@@ -19,9 +19,10 @@
 //! Whoever slept takes the lock with WAITERS set: others may still sleep, and its unlock wakes the next.
 
 use crate::Deadline;
+use crate::Me;
 use crate::futex::{self, Woken};
 use crate::primitive::{AtomicU32, Ordering::*, PAUSES, YIELDS, spin_loop, yield_now};
-use crate::registry::{Me, Owner, Registry, TOKEN};
+use crate::registry::{Owner, Registry, TOKEN};
 
 const WAITERS: u32 = 1 << 31;
 

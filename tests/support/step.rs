@@ -30,13 +30,16 @@ pub struct Fate {
     pub second_finished: bool,
 }
 
+type Victim<'a, S> = Box<dyn Fn(&S, &Stage) + 'a>;
+type Survivor<'a, S> = Box<dyn Fn(&S, Fate) + 'a>;
+
 /// An operation, and what must be true after a death in it.
 pub struct Script<'a, S> {
     name: &'a str,
     scene: Box<dyn Fn() -> S + 'a>,
-    victim: Box<dyn Fn(&S, &Stage) + 'a>,
+    victim: Victim<'a, S>,
     meanwhile: Box<dyn Fn(&S) + 'a>,
-    survivor: Box<dyn Fn(&S, Fate) + 'a>,
+    survivor: Survivor<'a, S>,
     seconds: u32,
     flags: &'static [AtomicU32],
 }

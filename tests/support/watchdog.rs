@@ -22,11 +22,10 @@ pub fn watchdog(seconds: u64) -> Guard {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     let place = Location::caller();
     let (off, called_off) = mpsc::channel();
-    let watch = move || match called_off.recv_timeout(Duration::from_secs(seconds)) {
-        Err(RecvTimeoutError::Timeout) => {
+    let watch = move || {
+        if called_off.recv_timeout(Duration::from_secs(seconds)) == Err(RecvTimeoutError::Timeout) {
             bark(&format!("{test} ({place}) hangs: {seconds} seconds are over"))
         }
-        _ => (),
     };
     let thread = thread::Builder::new().name("watchdog".into()).spawn(watch).expect("one more thread");
     Guard { off: Some(off), thread: Some(thread) }

@@ -46,6 +46,9 @@ const OPEN: OFlag = OFlag::O_RDWR.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLO
 /// How long an examiner is waited for. It needs microseconds, unless it was stopped.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// How often one looks at least before patience runs out.
+const LOOKS: u32 = 20;
+
 /// How often a creator that meets one stale file after another tries again.
 const ROUNDS: usize = 1000;
 
@@ -124,19 +127,29 @@ pub(crate) fn publish(file: &OwnedFd, name: &Name) -> Result<(), CreateError> {
     Err(CreateError::AlreadyExists)
 }
 
-/// The file behind a name, leased if it is one of ours, and what it is.
-pub(crate) fn open(name: &Name) -> Result<(OwnedFd, FileStat), OpenError> {
+/// What a user found behind a name.
+pub(crate) enum Found {
+    /// A file, leased if it is one of ours, and what it is.
+    File(OwnedFd, FileStat),
+    /// Nothing.
+    Nothing,
+    /// A file that an examiner held for too long.
+    Held,
+}
+
+/// The file behind a name.
+pub(crate) fn open(name: &Name) -> Result<Found, OpenError> {
     let mut patience = Patience::default();
     loop {
         // A look before opening: to open a FIFO or a device may wake or reset somebody.
-        let seen = look(name)?;
+        let Some(seen) = look(name)? else { return Ok(Found::Nothing) };
         check(&seen)?;
-        if let Some(found) = open_as_seen(name, &seen)? {
-            check(&found.1)?;
-            return Ok(found);
+        if let Some((file, status)) = open_as_seen(name, &seen)? {
+            check(&status)?;
+            return Ok(Found::File(file, status));
         }
         if !patience.wait() {
-            return Err(OpenError::NotFound);
+            return Ok(Found::Held);
         }
     }
 }
@@ -154,12 +167,13 @@ fn open_as_seen(name: &Name, seen: &FileStat) -> Result<Option<(OwnedFd, FileSta
 }
 
 /// What the name leads to, a link not followed.
-fn look(name: &Name) -> Result<FileStat, OpenError> {
-    lstat(name.path()).map_err(|errno| match errno {
-        Errno::ENOENT if lstat(DIRECTORY).is_ok() => OpenError::NotFound,
-        Errno::ENOENT | Errno::ENOTDIR => OpenError::Unsupported,
-        other => other.into(),
-    })
+fn look(name: &Name) -> Result<Option<FileStat>, OpenError> {
+    match lstat(name.path()) {
+        Ok(status) => Ok(Some(status)),
+        Err(Errno::ENOENT) if lstat(DIRECTORY).is_ok() => Ok(None),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Err(OpenError::Unsupported),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Whether a file may be mapped: regular, this user's alone, and not reached by a second name.
@@ -339,6 +353,7 @@ fn granted(outcome: nix::Result<()>) -> nix::Result<bool> {
 #[derive(Default)]
 struct Patience {
     until: Option<Instant>,
+    looks: u32,
 }
 
 impl Patience {
@@ -347,6 +362,8 @@ impl Patience {
     fn wait(&mut self) -> bool {
         thread::yield_now();
         let now = Instant::now();
-        now < *self.until.get_or_insert(now + PATIENCE)
+        self.looks += 1;
+        // A busy machine may take all the time away between two looks.
+        now < *self.until.get_or_insert(now + PATIENCE) || self.looks < LOOKS
     }
 }

@@ -3,9 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use nix::sys::stat::FileStat;
+
 use crate::error::{CreateError, NameError, OpenError};
 use crate::header::{HEADER_SIZE, Kind, Segment};
-use crate::lease;
+use crate::lease::{self, Found};
 use crate::mapping::Mapping;
 use crate::name::Name;
 
@@ -25,7 +27,8 @@ impl Segment {
     /// The segment of this name; if there is none it is made, with a body of `body` zero bytes.
     ///
     /// The name stays when its last user leaves, and the next one finds the segment as it was left; only
-    /// [`sweep`](crate::sweep) removes it then. It never blocks longer than 100 ms.
+    /// [`sweep`](crate::sweep) removes it then. It waits only for a process that was stopped while it examined the
+    /// name, 100 ms at most.
     ///
     /// A segment that existed has the size and the registry of the one who made it: ask [`Segment::size`] and
     /// [`Segment::registry`].
@@ -33,6 +36,16 @@ impl Segment {
     /// # Errors
     ///
     /// See [`NameError`]; what was found under the name is not touched.
+    ///
+    /// ```
+    /// use ipc_shm::{Kind, Origin, Segment, SharedMemory};
+    /// const COUNT: Kind = Kind::new(*b"COUN", "count 1: u64");
+    /// let (first, _) = Segment::named("ipc-shm-doc-named", COUNT, 8, 0)?;
+    /// let (again, origin) = Segment::named("ipc-shm-doc-named", COUNT, 8, 0)?;
+    /// assert_eq!((origin, again.size()), (Origin::Opened, first.size()));
+    /// SharedMemory::open("ipc-shm-doc-named")?.unlink()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn named(
         name: &str,
         kind: Kind,
@@ -45,13 +58,25 @@ impl Segment {
 
     /// As [`Segment::named`], but the name goes with its last user, dead or alive.
     ///
-    /// The last process that drops its mapping removes the name. When the last one was killed, the name is
+    /// The last process that drops its mapping removes the name; that, too, may take 100 ms. When the last one was killed, the name is
     /// stale, and this call makes a new segment in its place. A new segment appears under its name after `init`
-    /// has returned: nobody sees it half made.
+    /// has returned: nobody sees it half made. `init` is not called when the segment existed.
     ///
     /// # Errors
     ///
     /// See [`NameError`]; what was found under the name is not touched.
+    ///
+    /// ```
+    /// use ipc_shm::{Kind, OpenError, Segment, SharedMemory};
+    /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    /// const COUNT: Kind = Kind::new(*b"COUN", "count 1: u64");
+    /// let ten = |segment: &Segment| segment.view::<AtomicU64>(0).unwrap().store(10, Relaxed);
+    /// let (segment, _) = Segment::leased("ipc-shm-doc-leased", COUNT, 8, 0, ten)?;
+    /// assert_eq!(segment.view::<AtomicU64>(0)?.load(Relaxed), 10);
+    /// drop(segment);
+    /// assert!(matches!(SharedMemory::open("ipc-shm-doc-leased"), Err(OpenError::NotFound)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn leased(
         name: &str,
         kind: Kind,
@@ -94,10 +119,10 @@ fn open_or_create(
     let mut made = None;
     for _ in 0..ROUNDS {
         prepare()?;
-        match lease::open(name) {
-            Ok((file, _)) => return Ok((open_typed(file, kind)?, Origin::Opened)),
-            Err(OpenError::NotFound) => {}
-            Err(error) => return Err(error.into()),
+        match lease::open(name)? {
+            Found::File(file, status) => return Ok((open_typed(file, &status, kind)?, Origin::Opened)),
+            Found::Nothing => {}
+            Found::Held => break,
         }
         if let Some(make) = make.take() {
             made = Some(make()?);
@@ -111,7 +136,7 @@ fn open_or_create(
     Err(CreateError::AlreadyExists.into())
 }
 
-fn open_typed(file: OwnedFd, kind: Kind) -> Result<Segment, NameError> {
-    let mapping = Mapping::of(Arc::new(file)).map_err(OpenError::Io)?;
+fn open_typed(file: OwnedFd, status: &FileStat, kind: Kind) -> Result<Segment, NameError> {
+    let mapping = Mapping::of_status(Arc::new(file), status).map_err(OpenError::Io)?;
     Ok(Segment::check(mapping, kind)?)
 }

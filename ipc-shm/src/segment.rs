@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::error::{CreateError, OpenError};
+use crate::lease::{self, Found};
 use crate::name::Name;
-use crate::{Mapping, OutOfBounds, handle, lease};
+use crate::{Mapping, OutOfBounds, handle};
 
-/// Bytes that several processes see at the same place in their own address spaces' order, not at the same
-/// address.
+/// Bytes that several processes see.
 ///
 /// A named segment is found by its name, as in Python; a random-named one by a name nobody can guess; an
 /// anonymous one only by those it is sent to. Every kind can be a field of a message: it travels by descriptor.
@@ -117,7 +117,7 @@ impl SharedMemory {
     /// ```
     pub fn open(name: &str) -> Result<SharedMemory, OpenError> {
         let name = Name::new(name)?;
-        let (file, status) = lease::open(&name)?;
+        let Found::File(file, status) = lease::open(&name)? else { return Err(OpenError::NotFound) };
         let mapping = Mapping::of_status(Arc::new(file), &status)?;
         Ok(SharedMemory(Arc::new(Handle { mapping, name: Some(name), owner: None })))
     }

@@ -1,11 +1,11 @@
 //! Who uses a name: the living keep it, the dead leave it to the next, the last one takes it along.
-#![allow(unsafe_code)] // flock by hand
+#![allow(unsafe_code)] // fork and kill by hand
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
+mod turn;
 
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -13,20 +13,9 @@ use std::time::{Duration, Instant};
 
 use ipc_shm::{CreateError, Kind, OpenError, Origin, Segment, SegmentState, SharedMemory};
 use support::{Child, chaos, fork, shared, unique, until};
+use turn::{lock, turn};
 
 const KIND: Kind = Kind::new(*b"TEST", "leases 1");
-
-/// A test of stale names must not meet the sweep of another test binary: they take turns on one file.
-fn turn() -> File {
-    let file = File::create(std::env::temp_dir().join("ipc-shm-leases.lock")).unwrap();
-    lock(&file, libc::LOCK_EX);
-    file
-}
-
-fn lock(file: &File, operation: i32) {
-    // SAFETY: two numbers; the descriptor is open.
-    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), operation) }, 0);
-}
 
 fn exists(name: &str) -> bool {
     fs::symlink_metadata(format!("/dev/shm/{name}")).is_ok()
@@ -213,8 +202,10 @@ fn examiner_is_waited_for_but_not_for_ever() {
     let start = Instant::now();
     assert!(matches!(SharedMemory::open(&name), Err(OpenError::NotFound)));
     assert!(start.elapsed() >= Duration::from_millis(100));
-    assert!(start.elapsed() < Duration::from_secs(5));
     assert!(matches!(SharedMemory::create(&name, 16), Err(CreateError::AlreadyExists)));
+    assert!(Segment::named(&name, KIND, 16, 0).is_err());
+    assert!(Segment::leased(&name, KIND, 16, 0, |_| ()).is_err());
+    assert!(start.elapsed() < Duration::from_secs(5));
     thread::scope(|scope| {
         let opening = scope.spawn(|| {
             // As often as a stopped examiner would have to be asked.

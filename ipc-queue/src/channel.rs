@@ -158,7 +158,7 @@ pub(crate) enum Reserved {
 }
 
 /// How far consumers must come to make room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Room {
     /// The position of `head` that makes room for the frame.
     pub(crate) enough: u64,
@@ -439,9 +439,10 @@ impl Channel {
     pub(crate) fn kept_back(&self, me: &Me, ask: bool) -> u32 {
         let top = (self.words.producers.entries.load(Acquire) as usize).min(ENTRIES);
         let registry = me.registry();
+        let ended = |token| if ask { registry.has_ended(token) } else { registry.is_dead(token) };
         let living = self.ledger[..top].iter().filter(|entry| {
             let token = entry.token.load(Acquire);
-            token != 0 && !registry.is_dead(token) && !(ask && registry.ask(token))
+            token != 0 && !ended(token)
         });
         living.fold(0, |sum, entry| sum.saturating_add(entry.count.load(Relaxed)))
     }

@@ -2,6 +2,8 @@
 
 mod channel;
 mod error;
+mod exit;
+mod feeder;
 mod lease;
 mod per_process;
 mod primitive;

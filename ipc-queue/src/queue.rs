@@ -12,7 +12,7 @@ use ipc_sync::Deadline;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use crate::error::{CreateError, GetError, PutError, PutFault};
+use crate::error::{CreateError, GetError, JoinError, PutError, PutFault};
 use crate::raw::RawQueue;
 
 /// Bytes of a ring, unless asked otherwise. They are backed as they are touched.
@@ -112,6 +112,21 @@ impl<T> Queue<T> {
     /// This process puts and gets no more.
     pub fn close(&self) {
         self.raw.close();
+    }
+
+    /// Waits until what this process has put is in the ring.
+    pub fn join_thread(&self) -> Result<(), JoinError> {
+        self.raw.join(Deadline::NEVER)
+    }
+
+    /// As [`join_thread`](Queue::join_thread), waiting `timeout` at most.
+    pub fn join_thread_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
+        self.raw.join(Deadline::after(timeout))
+    }
+
+    /// Lets this process end without waiting for what it has put.
+    pub fn cancel_join_thread(&self) {
+        self.raw.cancel_join();
     }
 }
 

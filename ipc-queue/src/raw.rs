@@ -2,22 +2,26 @@
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ipc_shm::Segment;
-use ipc_sync::{BACKSTOP, Deadline, Me, Patience, Registry, RegistryError, Woken};
+use ipc_sync::{BACKSTOP, Deadline, Me, Patience, Registry, Woken};
 use parking_lot::Mutex;
 
-use crate::channel::{Channel, Fault, Put, Room};
+use crate::channel::{Channel, Put, Room};
 use crate::error::{CreateError, GetError, PutFault};
+use crate::feeder::{Here, Placed};
 use crate::lease::Lease;
 use crate::per_process::PerProcess;
 use crate::segment::{self, LARGEST, MOST, SMALLEST, Strange};
 
-/// How long a call that does not wait bears with another producer's put, or with another process's feeder.
+/// How long a put that does not wait bears with another producer's.
 const MOMENT: Duration = Duration::from_millis(10);
+
+/// How long a get that does not wait bears with a feeder.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// How long room for one item is refused for the sake of room for many.
 const BITE: Duration = Duration::from_millis(1);
@@ -28,20 +32,14 @@ static QUEUES: PerProcess<Mutex<Vec<Weak<RawQueue>>>> = PerProcess::new();
 /// A queue of bytes in this process.
 #[derive(Debug)]
 pub(crate) struct RawQueue {
-    channel: Channel,
+    pub(crate) channel: Channel,
+    pub(crate) lease: Lease,
+    pub(crate) here: PerProcess<Here>,
     segment: Segment,
-    lease: Lease,
-    here: PerProcess<Here>,
     for_item: Patience,
     for_room: Patience,
     /// The processor that the last item came from.
     producer: AtomicU32,
-}
-
-/// What belongs to one process, and not to the children it forks.
-#[derive(Debug, Default)]
-struct Here {
-    closed: AtomicBool,
 }
 
 impl RawQueue {
@@ -95,35 +93,38 @@ impl RawQueue {
 
     /// Puts one item; with [`Deadline::NOW`] only if it need not wait.
     #[inline(always)]
-    pub(crate) fn put(&self, item: &[u8], deadline: Deadline) -> Result<(), PutFault> {
+    pub(crate) fn put(self: &Arc<Self>, item: &[u8], deadline: Deadline) -> Result<(), PutFault> {
         let me = Me::get().map_err(PutFault::Registry)?;
-        if item.len() > self.channel.longest() {
-            return Err(PutFault::TooLarge { bytes: item.len(), limit: self.channel.longest() });
-        }
-        if self.here.get().closed.load(Relaxed) {
+        let (here, longest) = (self.here.get(), self.channel.longest());
+        if here.closed.load(Relaxed) {
             return Err(PutFault::Closed);
         }
-        match self.channel.put(&me, item, deadline) {
-            Ok(Put::Done) => Ok(()),
-            _ => self.put_slow(&me, item, deadline),
+        if item.len() > longest {
+            return Err(PutFault::TooLarge { bytes: item.len(), limit: longest });
         }
+        if here.waiting() == 0 {
+            if let Ok(Put::Done) = self.channel.put(&me, item, deadline) {
+                return Ok(());
+            }
+        }
+        self.put_slow(&me, item, deadline)
     }
 
     #[cold]
     #[inline(never)]
-    fn put_slow(&self, me: &Me, item: &[u8], deadline: Deadline) -> Result<(), PutFault> {
+    fn put_slow(self: &Arc<Self>, me: &Me, item: &[u8], deadline: Deadline) -> Result<(), PutFault> {
+        let now = deadline == Deadline::NOW;
+        let full = || if now { PutFault::Full } else { PutFault::TimedOut };
+        let mut must = now;
         loop {
-            let patience = if deadline == Deadline::NOW { Deadline::after(MOMENT) } else { deadline };
-            match self.channel.put(me, item, patience) {
-                Ok(Put::Done) => return Ok(()),
-                Ok(_) | Err(Fault::TimedOut) if deadline == Deadline::NOW => return Err(PutFault::Full),
-                Ok(Put::Full(head)) => self.wait_for_slot(me, head, deadline),
-                Ok(Put::NoRoom(room)) => self.wait_for_room(me, room, deadline),
-                Err(Fault::TimedOut) => return Err(PutFault::TimedOut),
-                Err(Fault::Corrupt) => return Err(PutFault::Corrupt),
-            }
-            if deadline.has_passed() {
-                return Err(PutFault::TimedOut);
+            let patience = if now { Deadline::after(MOMENT) } else { deadline };
+            match self.place(me, item, must, patience) {
+                Ok(Placed::Done) => return Ok(()),
+                Ok(Placed::Full(_)) if deadline.has_passed() => return Err(full()),
+                Ok(Placed::Full(head)) => self.wait_for_slot(me, head, deadline),
+                Ok(Placed::NoRoom(room)) => must = !self.room_is_near(room),
+                Err(PutFault::TimedOut) => return Err(full()),
+                Err(fault) => return Err(fault),
             }
         }
     }
@@ -133,10 +134,18 @@ impl RawQueue {
     fn wait_for_slot(&self, me: &Me, head: u64, deadline: Deadline) {
         let next = head.wrapping_add(1);
         self.wait_for_room(me, Room { enough: next, half: next }, deadline);
+        if self.channel.head() == head && !deadline.has_passed() {
+            self.channel.kept_back(me, true);
+        }
+    }
+
+    /// Whether consumers make room within the time in which one does not sleep.
+    fn room_is_near(&self, room: Room) -> bool {
+        self.for_room.wait(self.channel.consumer(), || self.channel.head() >= room.half, || false)
     }
 
     /// Waits until consumers have made room, or for one backstop.
-    fn wait_for_room(&self, me: &Me, room: Room, deadline: Deadline) {
+    pub(crate) fn wait_for_room(&self, me: &Me, room: Room, deadline: Deadline) {
         let wanted = Cell::new(room.half);
         let has_room = || self.channel.head() >= wanted.get();
         let sleep = || {
@@ -179,11 +188,28 @@ impl RawQueue {
                     }
                     return Ok(());
                 }
-                Ok(None) if deadline == Deadline::NOW => return Err(GetError::Empty),
+                Ok(None) if deadline == Deadline::NOW => return self.get_kept_back(me, buffer),
                 Ok(None) if deadline.has_passed() => return Err(GetError::TimedOut),
                 Ok(None) => self.wait_for_item(me, deadline, &slept),
                 Err(_) => return Err(GetError::Corrupt),
             }
+        }
+    }
+
+    /// The ring is empty, but items may be on their way into it: this process's are moved here and now, another's are
+    /// waited for a moment.
+    fn get_kept_back(&self, me: &Me, buffer: &mut Vec<u8>) -> Result<(), GetError> {
+        let deadline = Deadline::after(GLANCE);
+        if self.here.get().waiting() > 0 {
+            self.help_feeder(me, deadline);
+        }
+        if !self.channel.has_item() && self.channel.kept_back(me, false) > 0 {
+            self.wait_for_item(me, deadline, &Cell::new(false));
+        }
+        match self.channel.take(me, buffer) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(GetError::Empty),
+            Err(_) => Err(GetError::Corrupt),
         }
     }
 
@@ -221,9 +247,8 @@ impl RawQueue {
 
     /// This process puts and gets no more.
     pub(crate) fn close(&self) {
-        self.here.get().closed.store(true, Relaxed);
+        let here = self.here.get();
+        here.closed.store(true, Relaxed);
+        here.wake_feeder();
     }
 }
-
-#[allow(dead_code)]
-fn _registry(_: RegistryError) {}

@@ -115,7 +115,8 @@ pub(crate) fn open(descriptor: std::sync::Arc<std::os::fd::OwnedFd>) -> Result<S
 pub(crate) fn channel(segment: &Segment) -> Result<Channel, Strange> {
     let settings = segment.view::<Settings>(SETTINGS_AT)?;
     let (bound, bytes) = (settings.bound.load(Relaxed), settings.bytes.load(Relaxed) as usize);
-    if bytes < SMALLEST || bytes > LARGEST || bound as usize > MOST || segment.size() != RING_AT + bytes {
+    let sane = (SMALLEST..=LARGEST).contains(&bytes) && bound as usize <= MOST;
+    if !sane || segment.size() != RING_AT + bytes {
         return Err(Strange::Settings);
     }
     let ring = Bytes::new(segment.mapping(), HEADER_SIZE + RING_AT, bytes)?;

@@ -36,9 +36,43 @@ fn bounded_queue_takes_so_many_and_no_more() {
 fn items_go_from_process_to_process_in_order() {
     let _test = support::test(60);
     let queue = Queue::<u64>::new().unwrap();
-    let mut child = fork(|| (0..300_000).for_each(|i| queue.put(i).unwrap()));
+    let mut child = fork(|| {
+        (0..300_000).for_each(|i| queue.put(i).unwrap());
+        queue.close();
+        queue.join_thread().unwrap();
+    });
     for i in 0..300_000 {
         assert_eq!(queue.get().unwrap(), i);
     }
     assert_eq!(child.wait(), Status::Code(0));
+}
+
+#[test]
+fn put_never_waits_for_room_in_the_ring() {
+    let _test = support::test(60);
+    let queue = Queue::<Vec<u8>>::new().unwrap();
+    let mut child = fork(|| {
+        (0..1000u32).for_each(|i| queue.put(vec![i as u8; 10_000]).unwrap());
+        queue.close();
+        queue.join_thread().unwrap();
+    });
+    support::until(|| queue.len().unwrap() == 1000);
+    for i in 0..1000u32 {
+        assert_eq!(queue.get().unwrap(), vec![i as u8; 10_000]);
+    }
+    assert_eq!(child.wait(), Status::Code(0));
+}
+#[test]
+fn exit_waits_until_everything_is_in_the_ring() {
+    let _test = support::test(60);
+    let queue = Queue::<Vec<u8>>::new().unwrap();
+    let mut child = fork(|| {
+        (0..1000u32).for_each(|i| queue.put(vec![i as u8; 10_000]).unwrap());
+        std::process::exit(7);
+    });
+    support::until(|| queue.len().unwrap() == 1000);
+    for i in 0..1000u32 {
+        assert_eq!(queue.get().unwrap(), vec![i as u8; 10_000]);
+    }
+    assert_eq!(child.wait(), Status::Code(7));
 }

@@ -1,0 +1,154 @@
+//! Messages of 64 bytes per second from processes to processes, beside a raw pipe in the same run.
+//!
+//! `cargo bench -p ipc-queue`. Every process is pinned: on two processors producers have one and consumers the other. The rows
+//! of one shape are interleaved, five times; a figure is the median of the five, with the least and the most. Ratios
+//! count, not figures: a busy neighbour on the host moves all of them.
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ipc_queue::Queue;
+use support::{Child, fork, pin, shared, shared_slice};
+
+const MESSAGE: usize = 64;
+const REPETITIONS: usize = 5;
+const WARM_UP: Duration = Duration::from_millis(20);
+const MEASURED: Duration = Duration::from_millis(100);
+/// A count on a line of its own.
+const STRIDE: usize = 16;
+
+/// What messages go through.
+trait Way {
+    fn put(&mut self, message: &[u8]);
+    fn get(&mut self, buffer: &mut Vec<u8>);
+}
+
+struct OurQueue(Queue<()>);
+
+impl Way for OurQueue {
+    #[inline(always)]
+    fn put(&mut self, message: &[u8]) {
+        self.0.put_bytes(message).unwrap();
+    }
+
+    #[inline(always)]
+    fn get(&mut self, buffer: &mut Vec<u8>) {
+        self.0.get_bytes_into(buffer).unwrap();
+    }
+}
+
+struct OurTyped(Queue<(u64, u32, f64, [u32; 6], [u8; 16])>);
+
+impl Way for OurTyped {
+    #[inline(always)]
+    fn put(&mut self, message: &[u8]) {
+        self.0.put((message[0].into(), 1, 2.0, [3; 6], [4; 16])).unwrap();
+    }
+
+    #[inline(always)]
+    fn get(&mut self, _: &mut Vec<u8>) {
+        self.0.get().unwrap();
+    }
+}
+
+struct Pipe(PipeReader, PipeWriter);
+
+impl Way for Pipe {
+    fn put(&mut self, message: &[u8]) {
+        self.1.write_all(message).unwrap();
+    }
+
+    fn get(&mut self, buffer: &mut Vec<u8>) {
+        buffer.resize(MESSAGE, 0);
+        self.0.read_exact(buffer).unwrap();
+    }
+}
+
+/// So many producers and consumers, and the processor of each side.
+#[derive(Clone, Copy)]
+struct Shape {
+    producers: usize,
+    consumers: usize,
+    processors: [usize; 2],
+}
+
+/// Million messages per second.
+fn rate(shape: Shape, mut way: impl Way) -> f64 {
+    let stop = shared::<AtomicBool>();
+    let counts = shared_slice::<AtomicU64>(shape.consumers * STRIDE);
+    let mut children: Vec<Child> = Vec::new();
+    for i in 0..shape.consumers {
+        children.push(fork(|| consume(&mut way, &counts[i * STRIDE], shape.processors[1])));
+    }
+    for _ in 0..shape.producers {
+        children.push(fork(|| produce(&mut way, stop, shape.processors[0])));
+    }
+    let total = || counts.iter().map(|count| count.load(Relaxed)).sum::<u64>();
+    thread::sleep(WARM_UP);
+    let (start, before) = (Instant::now(), total());
+    thread::sleep(MEASURED);
+    let (time, messages) = (start.elapsed(), total() - before);
+    stop.store(true, Relaxed);
+    messages as f64 / time.as_secs_f64() / 1e6
+}
+
+fn consume(way: &mut impl Way, count: &AtomicU64, processor: usize) {
+    pin(processor);
+    let mut buffer = Vec::new();
+    for n in 1.. {
+        way.get(&mut buffer);
+        count.store(n, Relaxed);
+    }
+}
+
+fn produce(way: &mut impl Way, stop: &AtomicBool, processor: usize) {
+    pin(processor);
+    let message = [7; MESSAGE];
+    while !stop.load(Relaxed) {
+        way.put(&message);
+    }
+}
+
+fn measure(row: usize, shape: Shape) -> f64 {
+    match row {
+        0 => {
+            let (reader, writer) = std::io::pipe().unwrap();
+            rate(shape, Pipe(reader, writer))
+        }
+        1 => rate(shape, OurQueue(Queue::bounded(2000).unwrap())),
+        2 => rate(shape, OurQueue(Queue::new().unwrap())),
+        _ => rate(shape, OurTyped(Queue::bounded(2000).unwrap())),
+    }
+}
+
+const ROWS: [&str; 4] = ["raw pipe", "queue of 2000", "unbounded queue", "queue of 2000, typed"];
+
+fn median(mut figures: Vec<f64>) -> (f64, f64, f64) {
+    figures.sort_by(f64::total_cmp);
+    (figures[figures.len() / 2], figures[0], figures[figures.len() - 1])
+}
+
+fn main() {
+    println!("64 bytes, million messages per second: median [min..max] of {REPETITIONS}, ratio to the pipe");
+    for (name, processors) in [("two processors", [0, 1]), ("one processor", [0, 0])] {
+        for (producers, consumers) in [(1, 1), (4, 1), (1, 4)] {
+            let shape = Shape { producers, consumers, processors };
+            let mut figures = ROWS.map(|_| Vec::new());
+            for _ in 0..REPETITIONS {
+                (0..ROWS.len()).for_each(|row| figures[row].push(measure(row, shape)));
+            }
+            let results = figures.map(median);
+            for (row, (middle, least, most)) in ROWS.iter().zip(results) {
+                let ratio = middle / results[0].0;
+                println!(
+                    "{producers} to {consumers}, {name:14}  {row:20} {middle:6.2} [{least:.2}..{most:.2}]  x {ratio:.1}"
+                );
+            }
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::DirEntryExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -61,7 +62,10 @@ impl Snapshot {
     pub fn with_names(prefix: &str) -> Snapshot {
         let pid = std::process::id() as i32;
         let mut descriptors = census();
-        descriptors.retain(|_, target| !target.contains(REGISTRY));
+        let registries = registries();
+        descriptors.retain(|_, target| {
+            !target.contains(REGISTRY) && !registries.iter().any(|file| target.starts_with(file))
+        });
         Snapshot {
             prefix: prefix.to_owned(),
             descriptors,
@@ -94,6 +98,15 @@ impl Snapshot {
         let names = now.names.difference(&self.names).map(|name| format!("name {name}"));
         descriptors.chain(threads).chain(children).chain(names).collect()
     }
+}
+
+/// What the descriptor of a registry with a name looks like in the process that made it: a file without a name got one
+/// later, and goes by its inode.
+fn registries() -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/dev/shm") else { return Vec::new() };
+    let registries =
+        entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(REGISTRY));
+    registries.map(|entry| format!("/dev/shm/#{} ", entry.ino())).collect()
 }
 
 fn names(prefix: &str) -> BTreeSet<String> {

@@ -1,0 +1,164 @@
+//! What to run and how: name, environment, standard streams. No system call is made before `spawn`.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::child::Process;
+use super::error::SpawnError;
+
+/// A process to be started with more to say about it than a function and its arguments.
+///
+/// ```
+/// multiprocess::testing!();
+/// use multiprocess::{Process, Stdio};
+///
+/// let mut process = Process::builder()
+///     .name("reader")
+///     .env("ROOM", "7")
+///     .stdin(Stdio::null())
+///     .spawn(|()| std::env::var("ROOM").unwrap(), ())?;
+/// assert_eq!(process.name(), "reader");
+/// assert_eq!(process.join()?, "7");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Builder {
+    pub(crate) name: Option<String>,
+    clears: bool,
+    /// `None` = not passed on.
+    changes: BTreeMap<OsString, Option<OsString>>,
+    pub(crate) streams: [Stdio; 3],
+}
+
+impl Builder {
+    /// Its name in [`current_process`](crate::current_process), in messages and in `ps`. Without one it is
+    /// `Process-1` for the first child of the main process, `Process-1:2` for that one's second child.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets a variable of its environment, which is a copy of this process's otherwise.
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Builder {
+        self.changes.insert(key.as_ref().to_owned(), Some(value.as_ref().to_owned()));
+        self
+    }
+
+    /// Leaves a variable out of its environment.
+    pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Builder {
+        self.changes.insert(key.as_ref().to_owned(), None);
+        self
+    }
+
+    /// Starts it with no environment but what is set from here on.
+    pub fn env_clear(mut self) -> Builder {
+        self.clears = true;
+        self.changes.clear();
+        self
+    }
+
+    /// What it reads as standard input; nothing by default, because two readers of one terminal disturb each other.
+    pub fn stdin(mut self, stream: impl Into<Stdio>) -> Builder {
+        self.streams[0] = stream.into();
+        self
+    }
+
+    /// Where its standard output goes; by default where this process's goes.
+    pub fn stdout(mut self, stream: impl Into<Stdio>) -> Builder {
+        self.streams[1] = stream.into();
+        self
+    }
+
+    /// Where its standard error goes; by default where this process's goes.
+    pub fn stderr(mut self, stream: impl Into<Stdio>) -> Builder {
+        self.streams[2] = stream.into();
+        self
+    }
+
+    /// Starts it; see [`Process::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// As of [`Process::spawn`]; also a name or an environment that holds a NUL.
+    pub fn spawn<A, R>(self, f: fn(A) -> R, args: A) -> Result<Process<R>, SpawnError<A>>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+    {
+        Process::start(self, f, args)
+    }
+
+    /// The environment it gets.
+    pub(crate) fn environment(&self) -> BTreeMap<OsString, OsString> {
+        let mut environment = BTreeMap::new();
+        if !self.clears {
+            environment.extend(std::env::vars_os());
+        }
+        for (key, change) in &self.changes {
+            match change {
+                Some(value) => environment.insert(key.clone(), value.clone()),
+                None => environment.remove(key),
+            };
+        }
+        environment
+    }
+}
+
+/// What a standard stream of a process is.
+///
+/// ```
+/// multiprocess::testing!();
+/// use multiprocess::{Process, Stdio};
+/// use std::io::{Read, Seek};
+///
+/// # let path = std::env::temp_dir().join(format!("multiprocess-doc-{}", std::process::id()));
+/// # let mut file = std::fs::File::options().read(true).write(true).create_new(true).open(&path)?;
+/// # std::fs::remove_file(&path)?;
+/// Process::builder().stdout(file.try_clone()?).spawn(|()| println!("hello"), ())?.join()?;
+/// file.rewind()?;
+/// let mut text = String::new();
+/// file.read_to_string(&mut text)?;
+/// assert_eq!(text, "hello\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Stdio(pub(crate) Stream);
+
+#[derive(Debug, Default)]
+pub(crate) enum Stream {
+    /// Input from nowhere, output to where this process's goes.
+    #[default]
+    Usual,
+    Inherit,
+    Null,
+    Descriptor(OwnedFd),
+}
+
+impl Stdio {
+    /// The stream that this process has.
+    pub fn inherit() -> Stdio {
+        Stdio(Stream::Inherit)
+    }
+
+    /// `/dev/null`.
+    pub fn null() -> Stdio {
+        Stdio(Stream::Null)
+    }
+}
+
+impl From<OwnedFd> for Stdio {
+    fn from(descriptor: OwnedFd) -> Stdio {
+        Stdio(Stream::Descriptor(descriptor))
+    }
+}
+
+impl From<File> for Stdio {
+    fn from(file: File) -> Stdio {
+        OwnedFd::from(file).into()
+    }
+}

@@ -1,0 +1,70 @@
+//! Who this process is in its family.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use serde::{Deserialize, Serialize};
+
+/// What a child was told about itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Birth {
+    pub(crate) name: String,
+    /// Which child of which child: `2:1` is the first child of the second child of the main process.
+    pub(crate) lineage: String,
+    pub(crate) parent: u32,
+}
+
+static BIRTH: OnceLock<Birth> = OnceLock::new();
+static CHILDREN: AtomicU32 = AtomicU32::new(0);
+
+impl Birth {
+    /// The next child of this process.
+    pub(crate) fn next(name: Option<String>) -> Birth {
+        let number = CHILDREN.fetch_add(1, Relaxed) + 1;
+        let lineage = BIRTH.get().map_or(number.to_string(), |own| format!("{}:{number}", own.lineage));
+        let name = name.unwrap_or_else(|| format!("Process-{lineage}"));
+        Birth { name, lineage, parent: std::process::id() }
+    }
+
+    /// This process was born so.
+    pub(crate) fn remember(self) {
+        let _ = BIRTH.set(self);
+    }
+}
+
+/// This process, as its family knows it.
+///
+/// ```
+/// multiprocess::testing!();
+/// use multiprocess::{Process, current_process};
+///
+/// assert_eq!(current_process().name(), "MainProcess");
+/// let mut child = Process::builder().name("counter").spawn(|()| current_process().name().to_owned(), ())?;
+/// assert_eq!(child.join()?, "counter");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CurrentProcess(());
+
+/// This process: its name, its number, its parent. In a process that no [`Process`](crate::Process) stands for, the
+/// main process.
+pub fn current_process() -> CurrentProcess {
+    CurrentProcess(())
+}
+
+impl CurrentProcess {
+    /// `MainProcess`, or the name that its parent gave it.
+    pub fn name(&self) -> &'static str {
+        BIRTH.get().map_or("MainProcess", |birth| &birth.name)
+    }
+
+    /// Its number, for humans and logs: the kernel uses numbers again.
+    pub fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    /// The number of the process that spawned it, which may be gone; `None` in the main process.
+    pub fn parent_pid(&self) -> Option<u32> {
+        BIRTH.get().map(|birth| birth.parent)
+    }
+}

@@ -1,0 +1,223 @@
+//! Where a child leaves the way of `main`: it runs its one function and exits.
+//!
+//! A child is the same executable, started anew, so its `main` begins like the parent's. One variable of its
+//! environment tells it what it is. Whoever starts a process before [`init`] would have each child start one too,
+//! without end: that is why `spawn` refuses.
+#![allow(unsafe_code)]
+
+use std::fmt::Display;
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::exit;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use ipc_pipe::{Connection, Parts};
+use ipc_sync::Registry;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::exec::{AGREEMENT, REGISTRY, SEGMENT, SOCKET, VARIABLE};
+use super::image::{Identity, Image};
+use super::message::{Bootstrap, Call, Outcome};
+use super::panics;
+
+static INITIALIZED: AtomicBool = AtomicBool::new(false);
+
+/// Must be the first line of `main`, before any thread is started.
+///
+/// In the main process it notes that it was called, and returns. In a process that [`Process::spawn`] started it runs
+/// that one function and never returns: nothing below it in `main` happens there. What is above it happens in each
+/// process.
+///
+/// A program that runs with more rights than its caller (setuid) cannot be a child: whoever calls it could send it
+/// anywhere.
+///
+/// [`Process::spawn`]: crate::Process::spawn
+///
+/// ```
+/// use multiprocess::Process;
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     multiprocess::init();
+///     let mut process = Process::spawn(|x: u32| x * 2, 21)?;
+///     assert_eq!(process.join()?, 42);
+///     Ok(())
+/// }
+/// ```
+#[doc(alias = "freeze_support")]
+pub fn init() {
+    if !INITIALIZED.swap(true, Relaxed) {
+        if let Some(side) = side_of_child() {
+            exit(run(side));
+        }
+    }
+}
+
+/// Whether `init` was called.
+pub(crate) fn is_initialized() -> bool {
+    INITIALIZED.load(Relaxed)
+}
+
+/// What [`testing!`](crate::testing) has called before `main`. The standard library sets SIGPIPE to be ignored only
+/// after that, so here a child does it.
+#[doc(hidden)]
+pub extern "C" fn test_entry() {
+    if std::env::var_os(VARIABLE).is_some() {
+        // SAFETY: SIG_IGN is no handler of ours, so nothing runs asynchronously.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    }
+    init();
+}
+
+/// Which side of its connection this process has, if it is a child. The variable is gone afterwards: a program that
+/// a child starts is none.
+fn side_of_child() -> Option<u32> {
+    let value = std::env::var_os(VARIABLE)?;
+    // SAFETY: getauxval takes a number.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        give_up(&"it runs with more rights than its caller");
+    }
+    // SAFETY: `init` is called before any other thread is started, so nobody reads the environment.
+    unsafe { std::env::remove_var(VARIABLE) };
+    let side = value.to_str().and_then(|value| value.strip_prefix(AGREEMENT)?.parse().ok());
+    Some(side.unwrap_or_else(|| give_up(&format!("{VARIABLE}={value:?} is not understood"))))
+}
+
+/// The life of a child, up to its exit code.
+fn run(side: u32) -> i32 {
+    let parent = connect(side).unwrap_or_else(|error| give_up(&error));
+    let bootstrap = match parent.recv::<Bootstrap>() {
+        Ok(bootstrap) => bootstrap,
+        Err(_) => return 1, // the parent is gone, or has given this child up
+    };
+    bootstrap.birth.remember();
+    if Identity::own().ok() != Some(bootstrap.program) {
+        return refuse(parent, &"the child runs another executable than its parent");
+    }
+    match bootstrap.call.trampoline() {
+        Some(trampoline) => trampoline(bootstrap.call, parent),
+        None => refuse(parent, &"the child's executable has no such function"),
+    }
+}
+
+/// Takes over what this process was born with, and closes what came along.
+fn connect(side: u32) -> Result<&'static Connection, Box<dyn std::error::Error>> {
+    static PARENT: OnceLock<Connection> = OnceLock::new();
+    close_above(REGISTRY);
+    let [socket, segment, registry] = [SOCKET, SEGMENT, REGISTRY].map(inherited);
+    Registry::adopt(Arc::new(registry?))?;
+    let connection = Connection::from_parts(Parts { socket: socket?, segment: segment?, side })?;
+    let parent = PARENT.get_or_init(|| connection);
+    panics::watch(parent);
+    Ok(parent)
+}
+
+/// A descriptor that exec left open for us, closed at the next one.
+fn inherited(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl answers EBADF if it is not open. If it is, the parent passed it to us, and nobody else in this
+    // process knows of it: `init` takes each once.
+    unsafe {
+        fcntl(BorrowedFd::borrow_raw(number), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// Nothing but what was sent crosses: descriptors that the parent had without CLOEXEC are nobody's here.
+fn close_above(last: i32) {
+    // SAFETY: this is the start of the program, and nothing in it owns a descriptor yet.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, last + 1, libc::c_uint::MAX, 0) };
+    if closed != 0 {
+        close_each_above(last);
+    }
+}
+
+/// For kernels before 5.9, and filters that do not know the call.
+#[cold]
+fn close_each_above(last: i32) {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let numbers: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > last) {
+        // SAFETY: as above. The descriptor of the listing itself is closed already, and gets EBADF.
+        unsafe { libc::close(number) };
+    }
+}
+
+/// Runs a function whose types it knows.
+type Trampoline = fn(Call, &'static Connection) -> i32;
+
+impl Call {
+    /// How a child calls `f`; `None` = it cannot, because `f` is in no place that it knows.
+    pub(crate) fn new<A, R>(f: fn(A) -> R) -> Option<Call>
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+    {
+        let image = Image::get();
+        let trampoline: Trampoline = trampoline::<A, R>;
+        Some(Call {
+            trampoline: image.offset(trampoline as *const ())?,
+            function: image.offset(f as *const ())?,
+        })
+    }
+
+    fn trampoline(self) -> Option<Trampoline> {
+        let code = Image::get().code(self.trampoline)?;
+        // SAFETY: the offset was made by `Call::new` from a `Trampoline`, in a process that runs the same file.
+        Some(unsafe { std::mem::transmute::<*const (), Trampoline>(code) })
+    }
+
+    fn function<A, R>(self) -> Option<fn(A) -> R> {
+        let code = Image::get().code(self.function)?;
+        // SAFETY: the offset was made by `Call::new` from a `fn(A) -> R` together with that of
+        // `trampoline::<A, R>`, in a process that runs the same file, and it is that trampoline that asks.
+        Some(unsafe { std::mem::transmute::<*const (), fn(A) -> R>(code) })
+    }
+}
+
+fn trampoline<A, R>(call: Call, parent: &'static Connection) -> i32
+where
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    let Some(f) = call.function::<A, R>() else {
+        return refuse(parent, &"the child's executable has no such function");
+    };
+    match parent.recv::<A>() {
+        Ok(args) => call_and_answer(f, args, parent),
+        Err(error) => refuse(parent, &error),
+    }
+}
+
+/// Runs `f` and sends what came of it. The result is sent before anything of it is dropped, and whatever panics here
+/// is the function's panic.
+fn call_and_answer<A, R: Serialize>(f: fn(A) -> R, args: A, parent: &Connection) -> i32 {
+    let called = catch_unwind(AssertUnwindSafe(|| {
+        let outcome = Outcome::Returned(f(args));
+        parent.send(&outcome).map_err(|error| error.to_string())
+    }));
+    match called {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => answer(parent, Outcome::ResultRefused(error)),
+        Err(payload) => answer(parent, panics::caught(&*payload)),
+    }
+}
+
+fn refuse(parent: &Connection, reason: &dyn Display) -> i32 {
+    answer(parent, Outcome::NotStarted(reason.to_string()))
+}
+
+/// Sends the news that there is no result. A parent that is gone does not need it.
+fn answer(parent: &Connection, outcome: Outcome<()>) -> i32 {
+    let _ = parent.send(&outcome);
+    1
+}
+
+/// There is nobody to tell but a human.
+#[cold]
+fn give_up(reason: &dyn Display) -> ! {
+    eprintln!("multiprocess: this process was started as a child and cannot be one: {reason}");
+    exit(1)
+}

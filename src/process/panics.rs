@@ -1,0 +1,47 @@
+//! What a child says when its function panics.
+//!
+//! The hook writes down where the panic was. Where panics abort it is also the last code of ours that runs, and says
+//! all of it to the parent itself.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{self, PanicHookInfo};
+
+use ipc_pipe::Connection;
+
+use super::message::Outcome;
+
+thread_local! {
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Puts our hook before the one that is there.
+pub(crate) fn watch(parent: &'static Connection) {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        note(parent, info);
+        usual(info);
+    }));
+}
+
+fn note(parent: &Connection, info: &PanicHookInfo<'_>) {
+    let location = info.location().map_or(String::new(), ToString::to_string);
+    if cfg!(panic = "abort") {
+        let message = message(info.payload());
+        let _ = parent.send(&Outcome::<()>::Panicked { message, location });
+    } else {
+        PLACE.with_borrow_mut(|place| *place = location);
+    }
+}
+
+/// The panic that this thread has just caught.
+pub(crate) fn caught(payload: &(dyn Any + Send)) -> Outcome<()> {
+    Outcome::Panicked { message: message(payload), location: PLACE.take() }
+}
+
+/// `panic!` makes a `&str` or a `String`; `panic_any` makes anything.
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}

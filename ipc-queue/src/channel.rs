@@ -44,17 +44,7 @@ use std::time::Duration;
 
 use crate::primitive::{
     Acquired, AtomicU32, AtomicU64, Bell, Bytes, Deadline, ENTRIES, Flags, HEADER, Header, MAX_PAYLOAD, Me,
-    Ordering::*, RawLock, RawLockError, RoomBell, View, Woken, complete_barrier, processor, span,
-};
-
-/// A deliberate fault, to see that the tests notice it: `QUEUE_MUTANT=1 cargo test`. 0 = none.
-///
-/// 1 the header behind a frame is not zeroed, 2 nothing is recovered from a dead producer, 3 `tail` is stored before
-/// `next`, 4 the consumers' bell is not named to the kernel, 5 the header is published before the payload, 6 a
-/// consumer stores `head` without comparing.
-const MUTANT: u8 = match option_env!("QUEUE_MUTANT") {
-    Some(text) if !text.is_empty() => text.as_bytes()[0] - b'0',
-    _ => 0,
+    Ordering::*, RawLock, RawLockError, RoomBell, View, Woken, complete_barrier, mutant, processor, span,
 };
 
 /// How far ahead a producer asks for the line it will write: a locked instruction waits for stores, not for this.
@@ -266,7 +256,7 @@ impl Channel {
         let result = self.cursor(acquired).and_then(work);
         lock.unlock();
         complete_barrier();
-        if MUTANT != 4 {
+        if mutant() != 4 {
             me.name(bell.word());
         }
         bell.ring();
@@ -279,7 +269,7 @@ impl Channel {
         let Producers { tail, next, .. } = &self.words.producers;
         let cursor = Cursor { tail: tail.load(Relaxed), next: next.load(Relaxed) };
         match acquired {
-            Acquired::OwnerDied if MUTANT != 2 => self.recover(cursor),
+            Acquired::OwnerDied if mutant() != 2 => self.recover(cursor),
             _ => Ok(cursor),
         }
     }
@@ -351,15 +341,15 @@ impl Channel {
         let header = Header::new(payload.len(), Flags::WHOLE, processor(), at.next).word();
         ring.prefetch_write(at.tail.wrapping_add(AHEAD));
         ring.prefetch_write(at.tail.wrapping_add(AHEAD + LINE));
-        if MUTANT != 1 {
+        if mutant() != 1 {
             ring.header(behind).store(0, Relaxed);
         }
-        if MUTANT == 5 {
+        if mutant() == 5 {
             ring.header(at.tail).store(header, Release);
         }
         ring.write(at.tail.wrapping_add(HEADER), payload);
         ring.header(at.tail).store(header, Release); // the commit
-        if MUTANT == 3 {
+        if mutant() == 3 {
             tail.store(behind, Release);
         }
         next.store(at.next.wrapping_add(1), Release);
@@ -492,7 +482,7 @@ impl Channel {
     #[inline(always)]
     fn claim(&self, head: u64, behind: u64) -> Result<(), u64> {
         let cursor = &self.words.consumers.head;
-        if MUTANT == 6 {
+        if mutant() == 6 {
             cursor.store(behind, SeqCst);
         } else {
             cursor.compare_exchange(head, behind, SeqCst, Acquire)?;

@@ -18,3 +18,14 @@ pub(crate) fn complete_barrier() {
     #[cfg(not(target_arch = "x86_64"))]
     ipc_sync::full_fence();
 }
+
+/// A deliberate fault, to see that the killers notice it; none here. `tests/steps.rs` compiles `channel.rs` with this
+/// function answering 1 to 6:
+///
+/// 1 the header behind a frame is not zeroed, 2 nothing is recovered from a dead producer, 3 `tail` is stored before
+/// `next`, 4 the consumers' bell is not named to the kernel, 5 the header is published before the payload, 6 a
+/// consumer stores `head` without comparing.
+#[inline(always)]
+pub(crate) const fn mutant() -> u8 {
+    0
+}

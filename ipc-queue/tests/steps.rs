@@ -1,0 +1,476 @@
+//! A death after every single instruction of put and get, in six scripts; and six deliberate faults, which the killers
+//! must notice.
+//!
+//! The scripts run on `Queue` as it is. For the faults, `channel.rs` is compiled here a second time, with a
+//! `mutant()` that answers what the test asks for.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+
+use ipc_queue::Queue;
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+#[path = "../src/channel.rs"]
+#[allow(dead_code)]
+mod channel;
+
+mod primitive {
+    //! What `channel.rs` rests on, as it is, but for the fault.
+    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+    pub(crate) use ipc_pipe::{Bytes, Flags, HEADER, Header, MAX_PAYLOAD, span};
+    pub(crate) use ipc_shm::View;
+    pub(crate) use ipc_sync::{
+        Acquired, Bell, Deadline, Me, RawLock, RawLockError, RoomBell, Woken, full_fence as complete_barrier,
+        processor,
+    };
+
+    pub(crate) const ENTRIES: usize = 64;
+
+    pub(crate) static MUTANT: AtomicU8 = AtomicU8::new(0);
+
+    pub(crate) fn mutant() -> u8 {
+        MUTANT.load(Relaxed)
+    }
+}
+
+use support::chaos::Plan;
+use support::step::{Fate, Report, Script};
+use support::{Child, asleep, fork, shared, until};
+
+/// Small, so that the scripts go round it often.
+const RING: usize = 512;
+const SECONDS: u64 = 240;
+
+/// What the scripts need of a queue.
+trait Fifo {
+    fn put(&self, item: &[u8]);
+    fn get(&self) -> Vec<u8>;
+    fn len(&self) -> usize;
+}
+
+impl Fifo for Queue<()> {
+    fn put(&self, item: &[u8]) {
+        self.put_bytes(item).unwrap();
+    }
+
+    fn get(&self) -> Vec<u8> {
+        self.get_bytes().unwrap()
+    }
+
+    fn len(&self) -> usize {
+        Queue::len(self).unwrap()
+    }
+}
+
+fn queue(bound: usize) -> Box<dyn Fifo> {
+    let options = Queue::<()>::options().ring_bytes(RING);
+    let options = if bound == 0 { options } else { options.bound(bound) };
+    Box::new(options.create().unwrap())
+}
+
+/// The ring with a fault, and waits that only sleep. What the fault damaged so that the ring notices it comes out as
+/// an item that nobody put.
+struct Faulty(channel::Channel);
+
+// SAFETY: repr(C), atomic integers and transparent or repr(C) structures of them; aligned to 128.
+unsafe impl ipc_shm::Cells for channel::Words {}
+// SAFETY: repr(C), atomic integers only.
+unsafe impl ipc_shm::Cells for channel::Entry {}
+
+fn faulty(bound: usize) -> Box<dyn Fifo> {
+    let mapping = ipc_shm::Mapping::anonymous(c"faulty", 4096 + RING).unwrap();
+    let ring = ipc_pipe::Bytes::new(&mapping, 4096, RING).unwrap();
+    let (words, ledger) = (mapping.view(0).unwrap(), mapping.view(256).unwrap());
+    Box::new(Faulty(channel::Channel::new(words, ledger, ring, bound as u32)))
+}
+
+fn backstop() -> ipc_sync::Deadline {
+    ipc_sync::Deadline::after(ipc_sync::BACKSTOP)
+}
+
+impl Fifo for Faulty {
+    fn put(&self, item: &[u8]) {
+        let me = ipc_sync::Me::get().unwrap();
+        loop {
+            let position = match self.0.put(&me, item, ipc_sync::Deadline::NEVER) {
+                Ok(channel::Put::Done) | Err(_) => return,
+                Ok(channel::Put::Full(head)) => head + 1,
+                Ok(channel::Put::NoRoom(room)) => room.enough,
+            };
+            self.0.sleep_for_room(position, backstop());
+        }
+    }
+
+    fn get(&self) -> Vec<u8> {
+        let me = ipc_sync::Me::get().unwrap();
+        let (mut item, mut slept) = (Vec::new(), false);
+        while let Ok(None) = self.0.take(&me, &mut item) {
+            self.0.sleep_for_item(backstop());
+            slept = true;
+        }
+        if slept {
+            self.0.pass_on(&me);
+        }
+        item
+    }
+
+    fn len(&self) -> usize {
+        self.0.len(&ipc_sync::Me::get().unwrap()).unwrap() as usize
+    }
+}
+
+/// Who put an item and its number, a sum, and a pattern: 16 to 63 bytes.
+fn item(producer: u32, number: u32) -> Vec<u8> {
+    let length = 16 + (producer as usize * 8 + number as usize) % 48;
+    let mut item = vec![(producer * 31 + number) as u8; length];
+    item[0..4].copy_from_slice(&producer.to_ne_bytes());
+    item[4..8].copy_from_slice(&number.to_ne_bytes());
+    let sum = sum(&item);
+    item[8..16].copy_from_slice(&sum.to_ne_bytes());
+    item
+}
+
+/// Who put it and its number; panics if it is not as it was put.
+fn read(item: &[u8]) -> (u32, u32) {
+    let word = |at: usize| u32::from_ne_bytes(item[at..at + 4].try_into().unwrap());
+    assert!(item.len() >= 16 && sum(item).to_ne_bytes() == item[8..16], "torn: {item:?}");
+    (word(0), word(4))
+}
+
+fn sum(item: &[u8]) -> u64 {
+    let others = item[..8].iter().chain(&item[16..]);
+    others.fold(item.len() as u64, |sum, &byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+const OLD: u32 = 0;
+const SURVIVOR: u32 = 1;
+const VICTIM: u32 = 2;
+
+/// A queue, and who sleeps at it.
+struct Scene {
+    queue: Box<dyn Fifo>,
+    sleeper: RefCell<Option<Child>>,
+    /// 1 + the producer of what the sleeper got, or 1 when its put is done.
+    woken: &'static AtomicU32,
+}
+
+type Maker = fn(usize) -> Box<dyn Fifo>;
+
+fn scene(make: Maker, bound: usize, old: u32, woken: &'static AtomicU32) -> Scene {
+    woken.store(0, SeqCst);
+    let queue = make(bound);
+    (0..old).for_each(|number| queue.put(&item(OLD, number)));
+    Scene { queue, sleeper: RefCell::new(None), woken }
+}
+
+/// Everything up to and including the survivor's item `last`: how many came from each producer.
+fn drain(queue: &dyn Fifo, last: u32) -> [u32; 3] {
+    let mut from = [0; 3];
+    loop {
+        let (producer, number) = read(&queue.get());
+        if (producer, number) == (SURVIVOR, last) {
+            return from;
+        }
+        from[producer as usize] += 1;
+    }
+}
+
+/// Three times round the ring, in order.
+fn go_round(queue: &dyn Fifo) {
+    for round in 0..40 {
+        (0..3).for_each(|i| queue.put(&item(SURVIVOR, 100 + round * 3 + i)));
+        (0..3).for_each(|i| assert_eq!(read(&queue.get()), (SURVIVOR, 100 + round * 3 + i)));
+    }
+}
+
+fn put(make: Maker) -> Report {
+    let woken = shared();
+    let victim = |scene: &Scene, stage: &support::step::Stage| {
+        let item = item(VICTIM, 9);
+        ipc_sync::Me::get().unwrap();
+        stage.begin();
+        scene.queue.put(&item);
+        stage.end();
+    };
+    let survivor = |scene: &Scene, fate: Fate| {
+        scene.queue.put(&item(SURVIVOR, 7));
+        let from = drain(&*scene.queue, 7);
+        assert_eq!(from[OLD as usize], 1, "a dead put harms no other item");
+        assert!(from[VICTIM as usize] <= 1 && (!fate.finished || from[VICTIM as usize] == 1), "{from:?}");
+        go_round(&*scene.queue);
+    };
+    Script::new("put", || scene(make, 0, 1, woken), victim, survivor).run()
+}
+
+fn get(make: Maker) -> Report {
+    let woken = shared();
+    let victim = |scene: &Scene, stage: &support::step::Stage| {
+        ipc_sync::Me::get().unwrap();
+        stage.begin();
+        let item = scene.queue.get();
+        stage.end();
+        drop(item);
+    };
+    let survivor = |scene: &Scene, fate: Fate| {
+        scene.queue.put(&item(SURVIVOR, 7));
+        let from = drain(&*scene.queue, 7);
+        assert!(from[OLD as usize] <= 1 && (!fate.finished || from[OLD as usize] == 0), "{from:?}");
+        go_round(&*scene.queue);
+    };
+    Script::new("get", || scene(make, 0, 1, woken), victim, survivor).run()
+}
+
+fn put_to_sleeper(make: Maker) -> Report {
+    let woken = shared();
+    let victim = |scene: &Scene, stage: &support::step::Stage| {
+        let item = item(VICTIM, 9);
+        ipc_sync::Me::get().unwrap();
+        stage.begin();
+        scene.queue.put(&item);
+        stage.end();
+    };
+    let survivor = |scene: &Scene, fate: Fate| {
+        scene.queue.put(&item(SURVIVOR, 8)); // in case the victim did not get so far
+        until(|| scene.woken.load(SeqCst) != 0);
+        let sleeper_got = scene.woken.load(SeqCst) - 1;
+        scene.queue.put(&item(SURVIVOR, 7));
+        let mut from = drain(&*scene.queue, 7);
+        from[sleeper_got as usize] += 1;
+        assert_eq!(from[SURVIVOR as usize], 1);
+        assert!(from[VICTIM as usize] <= 1 && (!fate.finished || from[VICTIM as usize] == 1), "{from:?}");
+        go_round(&*scene.queue);
+    };
+    let consumer_sleeps = |scene: &Scene| {
+        sleep(scene, || {
+            let (producer, _) = read(&scene.queue.get());
+            scene.woken.store(1 + producer, SeqCst);
+        })
+    };
+    Script::new("put to a sleeper", || scene(make, 0, 0, woken), victim, survivor)
+        .meanwhile(consumer_sleeps)
+        .run()
+}
+
+fn sleep(scene: &Scene, work: impl FnOnce()) {
+    let child = fork(work);
+    asleep(child.pid());
+    *scene.sleeper.borrow_mut() = Some(child);
+}
+
+fn get_from_full(make: Maker) -> Report {
+    const BOUND: usize = 4;
+    let woken = shared();
+    let victim = |scene: &Scene, stage: &support::step::Stage| {
+        ipc_sync::Me::get().unwrap();
+        stage.begin();
+        let item = scene.queue.get();
+        stage.end();
+        drop(item);
+    };
+    let survivor = |scene: &Scene, fate: Fate| {
+        let mut numbers = Vec::new();
+        loop {
+            match read(&scene.queue.get()) {
+                (OLD, number) => numbers.push(number),
+                (SURVIVOR, 50) => break,
+                other => panic!("nobody put {other:?}"),
+            }
+        }
+        assert!(numbers.is_sorted() && numbers.len() >= BOUND - 1, "{numbers:?}");
+        assert!(!fate.finished || numbers[0] == 1, "{numbers:?}");
+        until(|| scene.woken.load(SeqCst) == 1);
+        go_round(&*scene.queue);
+    };
+    let producer_sleeps = |scene: &Scene| {
+        sleep(scene, || {
+            scene.queue.put(&item(SURVIVOR, 50));
+            scene.woken.store(1, SeqCst);
+        })
+    };
+    Script::new("get from a full queue", || scene(make, BOUND, BOUND as u32, woken), victim, survivor)
+        .meanwhile(producer_sleeps)
+        .run()
+}
+
+/// Consumers take all that is published before the next producer comes.
+fn put_taken(make: Maker) -> Report {
+    let woken = shared();
+    let victim = |scene: &Scene, stage: &support::step::Stage| {
+        let item = item(VICTIM, 9);
+        ipc_sync::Me::get().unwrap();
+        stage.begin();
+        scene.queue.put(&item);
+        stage.end();
+    };
+    let survivor = |scene: &Scene, fate: Fate| {
+        let published: Vec<_> = (0..scene.queue.len()).map(|_| read(&scene.queue.get()).0).collect();
+        assert_eq!(published[0], OLD);
+        assert!(published.len() <= 2 && (!fate.finished || published.len() == 2), "{published:?}");
+        go_round(&*scene.queue);
+    };
+    Script::new("put, then taken", || scene(make, 0, 1, woken), victim, survivor).run()
+}
+
+/// Exactly three items fit, whatever the dead producer had counted.
+fn put_bound(make: Maker) -> Report {
+    let woken = shared();
+    let victim = |scene: &Scene, stage: &support::step::Stage| {
+        let item = item(VICTIM, 9);
+        ipc_sync::Me::get().unwrap();
+        stage.begin();
+        scene.queue.put(&item);
+        stage.end();
+    };
+    let survivor = |scene: &Scene, _| {
+        let mut filler = fork(|| {
+            loop {
+                scene.queue.put(&item(SURVIVOR, 5));
+            }
+        });
+        asleep(filler.pid());
+        assert_eq!(scene.queue.len(), 3);
+        filler.kill9();
+        (0..3).for_each(|_| _ = read(&scene.queue.get()));
+        go_round(&*scene.queue);
+    };
+    Script::new("put, then filled to the bound", || scene(make, 3, 1, woken), victim, survivor).run()
+}
+
+/// Opens the registry and the leak oracle's eyes, in this order: the registry stays.
+fn begin() -> support::Test {
+    ipc_sync::Registry::get().unwrap();
+    support::test(SECONDS)
+}
+
+#[test]
+fn put_dies_at_any_instruction() {
+    let _test = begin();
+    put(queue).assert_clean();
+}
+
+#[test]
+fn get_dies_at_any_instruction() {
+    let _test = begin();
+    get(queue).assert_clean();
+}
+
+#[test]
+fn put_to_a_sleeping_consumer_dies_at_any_instruction() {
+    let _test = begin();
+    put_to_sleeper(queue).assert_clean();
+}
+
+#[test]
+fn get_from_a_full_queue_dies_at_any_instruction() {
+    let _test = begin();
+    get_from_full(queue).assert_clean();
+}
+
+#[test]
+fn a_dead_put_that_is_taken_first_dies_at_any_instruction() {
+    let _test = begin();
+    put_taken(queue).assert_clean();
+}
+
+#[test]
+fn a_dead_put_never_moves_the_bound() {
+    let _test = begin();
+    put_bound(queue).assert_clean();
+}
+
+/// Runs `test` with a fault, in a process of its own that uses no other queue.
+fn with_mutant<R>(mutant: u8, test: impl FnOnce() -> R) -> R {
+    primitive::MUTANT.store(mutant, SeqCst);
+    let result = test();
+    primitive::MUTANT.store(0, SeqCst);
+    result
+}
+
+/// Without a fault the second compilation is as good as the first: what is caught below is the fault.
+#[test]
+fn without_a_fault_nothing_is_caught() {
+    let _test = begin();
+    put_bound(faulty).assert_clean();
+    put_to_sleeper(faulty).assert_clean();
+    assert_eq!(chaos_finds(0), None);
+}
+
+#[test]
+fn mutant_1_header_behind_not_zeroed_is_caught() {
+    let _test = begin();
+    assert!(with_mutant(1, || chaos_finds(1)).is_some());
+}
+
+#[test]
+fn mutant_2_nothing_recovered_is_caught() {
+    let _test = begin();
+    with_mutant(2, || put_taken(faulty)).assert_caught();
+}
+
+#[test]
+fn mutant_3_tail_before_number_is_caught() {
+    let _test = begin();
+    with_mutant(3, || put_bound(faulty)).assert_caught();
+}
+
+#[test]
+fn mutant_4_bell_not_named_is_caught() {
+    let _test = begin();
+    with_mutant(4, || put_to_sleeper(faulty)).assert_caught();
+}
+
+#[test]
+fn mutant_5_header_before_payload_is_caught() {
+    let _test = begin();
+    with_mutant(5, || put(faulty)).assert_caught();
+}
+
+#[test]
+fn mutant_6_head_stored_without_comparing_is_caught() {
+    let _test = begin();
+    assert!(with_mutant(6, || chaos_finds(6)).is_some());
+}
+
+#[derive(Default)]
+struct Account {
+    next: [AtomicU32; 2],
+    gets: AtomicU64,
+    torn: AtomicU64,
+    out_of_order: AtomicU64,
+}
+
+/// Two producers, two consumers and random deaths, until something is wrong.
+fn chaos_finds(mutant: u8) -> Option<String> {
+    let fifo = faulty(0);
+    let account = shared::<Account>();
+    let work = |i: usize| {
+        let mut last = [None; 2];
+        while i < 2 {
+            let number = account.next[i].fetch_add(1, SeqCst);
+            fifo.put(&item(i as u32, number));
+        }
+        loop {
+            let item = fifo.get();
+            let whole = item.len() >= 16 && sum(&item).to_ne_bytes() == item[8..16];
+            account.torn.fetch_add((!whole).into(), SeqCst);
+            if whole {
+                let (producer, number) = read(&item);
+                let last = &mut last[producer as usize % 2];
+                account.out_of_order.fetch_add(last.is_some_and(|last| number <= last).into(), SeqCst);
+                *last = Some(number);
+            }
+            account.gets.fetch_add(1, SeqCst);
+        }
+    };
+    let plan = Plan { workers: 4, kills: if mutant == 0 { 200 } else { 1000 }, seed: support::seed() };
+    let wrong = || account.torn.load(SeqCst) + account.out_of_order.load(SeqCst);
+    let run = || plan.run(work, || if wrong() > 0 { u64::MAX } else { account.gets.load(SeqCst) });
+    let report = run();
+    (report.hang || wrong() > 0).then(|| format!("hang {} wrong {}", report.hang, wrong()))
+}

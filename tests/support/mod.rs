@@ -24,6 +24,9 @@
 //! | `trace`    | ptrace, as far as `step` needs it                                                      |
 //! | `chaos`    | the random killer: deaths at random times, under load                                  |
 //! | `rng`      | random numbers whose seed is printed                                                   |
+//! | `example`  | one of the seeds, as a program to run                                                  |
+//! | `folder`   | a folder for the files of one test                                                     |
+//! | `turn`     | tests that sweep the names of this user take turns, in whatever process they run        |
 //! | `procfs`   | what the kernel tells of a process: state, system call, children                       |
 //! | `cpu`      | `pin`                                                                                  |
 //! | `say`      | a line on standard error that libtest does not keep back                               |
@@ -33,6 +36,8 @@
 pub mod chaos;
 mod child;
 mod cpu;
+mod example;
+mod folder;
 pub mod leaks;
 pub mod procfs;
 mod rng;
@@ -40,11 +45,14 @@ mod say;
 mod shared;
 pub mod step;
 pub mod trace;
+pub mod turn;
 mod until;
 mod watchdog;
 
 pub use child::{Change, Child, Status, fork};
 pub use cpu::pin;
+pub use example::example;
+pub use folder::Folder;
 pub use leaks::{census, unique};
 pub use rng::{Rng, seed};
 pub use say::say;

@@ -1,0 +1,37 @@
+//! The small demos do what they say they do.
+
+mod support;
+
+use support::example;
+
+fn lines_of(name: &str, arguments: &[&str]) -> Vec<String> {
+    let output = example(name).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.is_empty(), "{name}: {} {errors}", output.status);
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn pipe_worker_sends_its_sum_and_closes() {
+    let _test = support::test(60);
+    let lines = lines_of("pipe_worker", &["1", "-3", "44"]);
+    assert!(lines[0].starts_with("worker (pid ") && lines[0].ends_with(" adds 3 numbers"), "{lines:?}");
+    assert_eq!(lines[1..], ["sum 42", "then: the other end of the pipe is closed"]);
+    assert_eq!(lines_of("pipe_worker", &[])[1], "sum 500500");
+}
+
+#[test]
+fn ten_processes_print_unmixed_under_one_lock() {
+    let _test = support::test(60);
+    let lines = lines_of("lock", &[]);
+    let mut speakers: Vec<&str> = Vec::new();
+    for block in lines.chunks(3) {
+        let speaker = block[0].split_once(" says ").unwrap().0;
+        let expected = [1, 2, 3].map(|line| format!("{speaker} says line {line}"));
+        assert_eq!(block, expected);
+        speakers.push(speaker);
+    }
+    speakers.sort();
+    speakers.dedup();
+    assert_eq!((lines.len(), speakers.len()), (30, 10));
+}

@@ -133,6 +133,7 @@ impl<R> Process<R> {
         let program = Identity::own()?;
         let registry = Registry::get()?.descriptor();
         let (connection, theirs) = ipc_pipe::pipe()?;
+        connection.set_max_message(usize::MAX); // both ends are this program
         let parts = theirs.into_parts()?;
         let birth = Birth::next(builder.name.take());
         let (pid, child) = exec::start(&builder, &birth.name, &parts, registry.as_fd())?;

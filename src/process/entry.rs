@@ -110,6 +110,7 @@ fn connect(side: u32) -> Result<&'static Connection, Box<dyn std::error::Error>>
     let [socket, segment, registry] = [SOCKET, SEGMENT, REGISTRY].map(inherited);
     Registry::adopt(Arc::new(registry?))?;
     let connection = Connection::from_parts(Parts { socket: socket?, segment: segment?, side })?;
+    connection.set_max_message(usize::MAX); // both ends are this program
     let parent = PARENT.get_or_init(|| connection);
     panics::watch(parent);
     Ok(parent)

@@ -1,0 +1,87 @@
+//! Makes sure that every name of the facade leads where it should.
+
+use std::any::type_name;
+use std::error::Error;
+
+use multiprocess::{self as facade, *};
+
+multiprocess::testing!();
+
+fn is_error<E: Error>() {
+    let name = type_name::<E>();
+    assert!(["Error", "Fault", "Failure"].iter().any(|word| name.contains(word)), "{name}");
+}
+
+#[test]
+fn rooms_are_reexported() {
+    let _: fn(&str) -> Result<shm::SharedMemory, shm::OpenError> = SharedMemory::open;
+    let _: fn() -> Result<sync::Lock, sync::CreateError> = Lock::new;
+    let _: fn() -> Result<queue::Queue<u8>, queue::CreateError> = Queue::new;
+    let _: fn() -> Result<(connection::Connection, connection::Connection), connection::PipeError> = pipe;
+    assert!(shm::list().unwrap().iter().all(|segment| !segment.name.is_empty()));
+}
+
+#[test]
+fn shared_memory() {
+    let segment = SharedMemory::anonymous(8).unwrap();
+    segment.write(0, b"12345678").unwrap();
+    let descriptor: Descriptor = std::fs::File::open("/dev/null").unwrap().into();
+    assert!(descriptor.try_into_file().is_ok());
+}
+
+#[test]
+fn lock() {
+    let lock = Lock::new().unwrap();
+    let guard: LockGuard<'_> = lock.lock().unwrap();
+    assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
+    assert!(matches!(lock.try_lock(), Err(TryLockError::Failed(LockError::Deadlock))));
+    drop(guard);
+}
+
+#[test]
+fn pipes() {
+    let (here, there): (Connection, Connection) = pipe().unwrap();
+    here.send(&1u8).unwrap();
+    assert_eq!(there.recv::<u8>().unwrap(), 1);
+    let (receiver, sender): (Receiver, Sender) = simplex().unwrap();
+    sender.send_bytes(b"bytes").unwrap();
+    assert_eq!(receiver.recv_bytes().unwrap(), b"bytes");
+}
+
+#[test]
+fn queues() {
+    let queue = Queue::<u8>::bounded(1).unwrap();
+    queue.put(1).unwrap();
+    assert!(queue.try_put(2).is_err());
+    assert_eq!(queue.get().unwrap(), 1);
+}
+
+#[test]
+fn processes() {
+    let builder: Builder = Process::builder().name("one").stdout(Stdio::null());
+    let mut process: Process<u8> = builder.spawn(|x: u8| x + 1, 1).unwrap();
+    assert_eq!(process.join().unwrap(), 2);
+    let status: ExitStatus = process.exit_status().unwrap();
+    assert!(status.success());
+    let this: CurrentProcess = current_process();
+    assert_eq!(this.name(), "MainProcess");
+    facade::init(); // once more does nothing
+}
+
+#[test]
+fn errors() {
+    is_error::<SpawnError<u8>>();
+    is_error::<SpawnFailure>();
+    is_error::<JoinError>();
+    is_error::<TryJoinError>();
+    is_error::<LockError>();
+    is_error::<TryLockError>();
+    is_error::<PipeError>();
+    is_error::<SendError>();
+    is_error::<RecvError>();
+    is_error::<TryRecvError>();
+    is_error::<RecvIntoError>();
+    is_error::<PutError<u8>>();
+    is_error::<PutFault>();
+    is_error::<GetError>();
+}

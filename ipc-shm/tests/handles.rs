@@ -285,12 +285,12 @@ fn segment_that_is_not_what_the_message_says_is_refused() {
 fn descriptor_that_is_not_memory_is_refused() {
     let _test = support::test(20);
     let (socket, _other) = UnixStream::pair().unwrap();
-    let (pipe, _writer) = std::io::pipe().unwrap();
+    let (pipe, _writer) = nix::unistd::pipe().unwrap();
     let read_only = File::open(std::env::current_exe().unwrap()).unwrap();
     let length = read_only.metadata().unwrap().len();
     let strangers: [OwnedFd; 6] = [
         socket.into(),
-        pipe.into(),
+        pipe,
         File::open("/dev/zero").unwrap().into(),
         File::open("/").unwrap().into(),
         memfd(0),

@@ -1,4 +1,5 @@
 //! A test of stale names must not meet the sweep of another test binary: they take turns on one file.
+#![allow(unsafe_code)]
 
 use std::fs::File;
 use std::os::fd::AsRawFd;

@@ -12,12 +12,12 @@
 //! | shape                                    | what happens                                     |
 //! |------------------------------------------|--------------------------------------------------|
 //! | `#[serde(untagged)]`                     | is sent; an error when it is received            |
-//! | `#[serde(tag = "…")]`                    | is sent; an error when it is received            |
+//! | `#[serde(tag = "…")]`, with `content` or without | is sent; an error when it is received    |
 //! | `#[serde(flatten)]`                      | an error when it is sent                         |
 //! | `#[serde(skip_serializing_if = "…")]`    | when skipped: an error, or a wrong value, when received |
 //! | `serde_json::Value` and the like         | as untagged                                      |
 //!
-//! Enums with the default tag, `tag` together with `content`, `Option`, maps, tuples and borrowed data to be sent are fine.
+//! Enums with the default tag, `Option`, maps, tuples, and borrowed data to be sent, are fine.
 use std::fmt;
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian, standard};

@@ -163,6 +163,11 @@ impl Producer {
         self.head >= position
     }
 
+    /// Whether the reader has taken everything.
+    pub(crate) fn all_taken(&self, words: &Words) -> bool {
+        words.taken() >= self.tail
+    }
+
     /// Publishes one frame, `prefix` and `payload`, for which there is room. A full barrier.
     #[inline(always)]
     pub(crate) fn put(&mut self, words: &Words, bytes: &Bytes, frame: Frame<'_>) {

@@ -5,13 +5,14 @@
 //! others write.
 //!
 //! ```
+//! # let name = &format!("doc-hello-{}", std::process::id());
 //! use ipc_shm::SharedMemory;
 //!
-//! let mine = SharedMemory::create("ipc-shm-doc-hello", 4096)?;
+//! let mine = SharedMemory::create(name, 4096)?;
 //! mine.write(0, b"hello")?;
 //!
 //! // In another process of the same user:
-//! let theirs = SharedMemory::open("ipc-shm-doc-hello")?;
+//! let theirs = SharedMemory::open(name)?;
 //! let mut bytes = [0; 5];
 //! theirs.read(0, &mut bytes)?;
 //! assert_eq!(&bytes, b"hello");
@@ -40,12 +41,13 @@
 //! [`persist`](SharedMemory::persist) the name stays until somebody calls [`unlink`](SharedMemory::unlink).
 //!
 //! ```
+//! # let name = &format!("doc-life-{}", std::process::id());
 //! use ipc_shm::{OpenError, SharedMemory};
 //!
-//! let owner = SharedMemory::create("ipc-shm-doc-life", 64)?;
-//! let user = SharedMemory::open("ipc-shm-doc-life")?;
+//! let owner = SharedMemory::create(name, 64)?;
+//! let user = SharedMemory::open(name)?;
 //! drop(owner);
-//! assert!(matches!(SharedMemory::open("ipc-shm-doc-life"), Err(OpenError::NotFound)));
+//! assert!(matches!(SharedMemory::open(name), Err(OpenError::NotFound)));
 //! user.write(0, b"the memory is still here")?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -38,12 +38,13 @@ impl Segment {
     /// See [`NameError`]; what was found under the name is not touched.
     ///
     /// ```
+    /// # let name = &format!("doc-named-{}", std::process::id());
     /// use ipc_shm::{Kind, Origin, Segment, SharedMemory};
     /// const COUNT: Kind = Kind::new(*b"COUN", "count 1: u64");
-    /// let (first, _) = Segment::named("ipc-shm-doc-named", COUNT, 8, 0)?;
-    /// let (again, origin) = Segment::named("ipc-shm-doc-named", COUNT, 8, 0)?;
+    /// let (first, _) = Segment::named(name, COUNT, 8, 0)?;
+    /// let (again, origin) = Segment::named(name, COUNT, 8, 0)?;
     /// assert_eq!((origin, again.size()), (Origin::Opened, first.size()));
-    /// SharedMemory::open("ipc-shm-doc-named")?.unlink()?;
+    /// SharedMemory::open(name)?.unlink()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn named(
@@ -67,14 +68,15 @@ impl Segment {
     /// See [`NameError`]; what was found under the name is not touched.
     ///
     /// ```
+    /// # let name = &format!("doc-leased-{}", std::process::id());
     /// use ipc_shm::{Kind, OpenError, Segment, SharedMemory};
     /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     /// const COUNT: Kind = Kind::new(*b"COUN", "count 1: u64");
     /// let ten = |segment: &Segment| segment.view::<AtomicU64>(0).unwrap().store(10, Relaxed);
-    /// let (segment, _) = Segment::leased("ipc-shm-doc-leased", COUNT, 8, 0, ten)?;
+    /// let (segment, _) = Segment::leased(name, COUNT, 8, 0, ten)?;
     /// assert_eq!(segment.view::<AtomicU64>(0)?.load(Relaxed), 10);
     /// drop(segment);
-    /// assert!(matches!(SharedMemory::open("ipc-shm-doc-leased"), Err(OpenError::NotFound)));
+    /// assert!(matches!(SharedMemory::open(name), Err(OpenError::NotFound)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn leased(

@@ -65,9 +65,10 @@ impl SharedMemory {
     /// See [`CreateError`]: the name is in use or no name, the size is zero or too large, /dev/shm is full.
     ///
     /// ```
+    /// # let name = &format!("doc-create-{}", std::process::id());
     /// use ipc_shm::{CreateError, SharedMemory};
-    /// let segment = SharedMemory::create("ipc-shm-doc-create", 4096)?;
-    /// let again = SharedMemory::create("ipc-shm-doc-create", 4096);
+    /// let segment = SharedMemory::create(name, 4096)?;
+    /// let again = SharedMemory::create(name, 4096);
     /// assert!(matches!(again, Err(CreateError::AlreadyExists)));
     /// # Ok::<(), CreateError>(())
     /// ```
@@ -112,8 +113,9 @@ impl SharedMemory {
     /// Whatever it is, it was not touched.
     ///
     /// ```
+    /// # let name = &format!("doc-none-{}", std::process::id());
     /// use ipc_shm::{OpenError, SharedMemory};
-    /// assert!(matches!(SharedMemory::open("ipc-shm-doc-none"), Err(OpenError::NotFound)));
+    /// assert!(matches!(SharedMemory::open(name), Err(OpenError::NotFound)));
     /// ```
     pub fn open(name: &str) -> Result<SharedMemory, OpenError> {
         let name = Name::new(name)?;

@@ -3,7 +3,6 @@
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
-mod turn;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ipc_shm::{CreateError, Kind, OpenError, Origin, Segment, SegmentState, SharedMemory};
+use support::turn::{lock, turn};
 use support::{Child, chaos, fork, shared, unique, until};
-use turn::{lock, turn};
 
 const KIND: Kind = Kind::new(*b"TEST", "leases 1");
 

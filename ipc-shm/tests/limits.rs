@@ -4,8 +4,6 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 #[allow(dead_code)] // it can do more
-mod turn;
-
 use std::fs::File;
 use std::io;
 
@@ -67,7 +65,7 @@ fn fill_gaps() -> Vec<File> {
 #[test]
 fn without_descriptors_every_constructor_fails_and_leaves_nothing() {
     let _test = support::test(60);
-    let _turn = turn::turn();
+    let _turn = support::turn::turn();
     let name = unique("limits");
     let owner = SharedMemory::create(&unique("opened"), 16).unwrap();
     let opened = owner.name().unwrap().to_owned();

@@ -4,8 +4,6 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 #[allow(dead_code)] // it can do more
-mod turn;
-
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -46,7 +44,7 @@ impl Squat {
     /// Everybody refuses it, for the same reason; the reason is handed back.
     #[track_caller]
     fn is_refused(&self) -> OpenError {
-        let _turn = turn::turn();
+        let _turn = support::turn::turn();
         let before = fs::symlink_metadata(&self.path).unwrap();
         assert!(matches!(SharedMemory::create(&self.name, 16), Err(CreateError::AlreadyExists)));
         let reasons =

@@ -7,8 +7,6 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 #[allow(dead_code)] // it can do more
-mod turn;
-
 use std::fs::{self, File};
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::MetadataExt;
@@ -186,7 +184,7 @@ const OTHERS: &[(&str, Act)] =
 #[test]
 fn nobody_uses_a_segment_without_a_name_whoever_comes_between() {
     let _test = support::test(120);
-    let _turn = turn::turn();
+    let _turn = support::turn::turn();
     let mut rounds = 0;
     for ((what, act), stale) in OTHERS.iter().flat_map(|other| [(other, false), (other, true)]) {
         rounds += at_each_point(&[OPEN, CREATE, LEASED, LEAVE], stale, |mut child, name| {
@@ -203,7 +201,7 @@ fn nobody_uses_a_segment_without_a_name_whoever_comes_between() {
 #[test]
 fn death_after_any_system_call_leaves_a_name_that_can_be_taken() {
     let _test = support::test(60);
-    let _turn = turn::turn();
+    let _turn = support::turn::turn();
     for stale in [false, true] {
         let rounds = at_each_point(&[OPEN, CREATE, LEASED, LEAVE, LIST, SWEEP], stale, |mut child, name| {
             child.kill9();
@@ -219,7 +217,7 @@ fn death_after_any_system_call_leaves_a_name_that_can_be_taken() {
 #[test]
 fn name_persisted_in_between_stays() {
     let _test = support::test(60);
-    let _turn = turn::turn();
+    let _turn = support::turn::turn();
     let rounds = at_each_point(&[CREATE, LEASED, SWEEP], true, |mut child, name| {
         let segment = SharedMemory::open(name).ok().filter(|segment| segment.len() != 4096);
         let persisted = segment.is_some_and(|segment| segment.persist().is_ok());
@@ -236,7 +234,7 @@ fn name_persisted_in_between_stays() {
 #[test]
 fn examiner_at_work_does_not_make_a_stale_name_look_used() {
     let _test = support::test(120);
-    let _turn = turn::turn();
+    let _turn = support::turn::turn();
     at_each_point(&[LIST, SWEEP], true, |mut child, name| {
         let mut creator = fork(|| drop(create(name).expect("nobody uses the name")));
         // It has done it, or it waits for the examiner.

@@ -4,8 +4,6 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 #[allow(dead_code)] // it can do more
-mod turn;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -103,7 +101,7 @@ fn start(segment: &SharedMemory) -> String {
 /// A living stranger's segment is neither swept nor taken over.
 #[track_caller]
 fn is_left_alone(name: &str) {
-    let _turn = turn::turn();
+    let _turn = support::turn::turn();
     let info = ipc_shm::list().unwrap().into_iter().find(|info| info.name == name).unwrap();
     assert_eq!(info.state, SegmentState::Unmarked);
     assert!(!ipc_shm::sweep().unwrap().iter().any(|removed| removed == name));

@@ -9,6 +9,7 @@ use ipc_shm::{HEADER_SIZE, Kind, Mapping, Origin, Segment, list, sweep};
 
 use crate::Outcome;
 use crate::support::chaos::{Plan, Report};
+use crate::support::turn::turn;
 use crate::support::{Rng, shared, unique};
 
 const KIND: Kind = Kind::new(*b"DRIL", "drill 1");
@@ -30,6 +31,7 @@ struct Account {
 }
 
 pub(crate) fn drill(kills: u64, seed: u64) -> Vec<Outcome> {
+    let _turn = turn(); // others must not meet our sweeps
     let name = unique("drill");
     let account = shared::<Account>();
     let work = |i| {

@@ -84,6 +84,23 @@ fn panic_in_a_thread_of_the_child_is_not_its_functions() {
     assert!(Process::spawn(function, ()).unwrap().join().unwrap());
 }
 
+/// Panics when it is read.
+#[derive(Debug, serde::Serialize)]
+struct Fragile;
+
+impl<'de> serde::Deserialize<'de> for Fragile {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("fragile as read")
+    }
+}
+
+#[test]
+fn panic_while_the_arguments_are_read_comes_back() {
+    let _test = support::test(60);
+    let error = Process::spawn(|_: Fragile| (), Fragile).unwrap().join().unwrap_err();
+    assert!(matches!(&error, JoinError::Panicked { message, .. } if message == "fragile as read"), "{error}");
+}
+
 #[test]
 fn killed_process_is_died_with_the_signal() {
     let _test = support::test(60);

@@ -290,6 +290,44 @@ fn stale_variable_does_not_make_a_child() {
 }
 
 #[test]
+fn program_with_more_rights_than_its_caller_is_no_child() {
+    let _test = support::test(60);
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    let folder = folder("setuid");
+    let copy = folder.join("copy");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut command = Command::new(&copy);
+    let output = command.arg("--list").env("MULTIPROCESS_CHILD", "1:3,4,5:1").uid(65534).output();
+    fs::remove_dir_all(folder).unwrap();
+    match output {
+        Ok(output) => {
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{text}");
+            // Where the file system ignores setuid bits it is a child without descriptors.
+            assert!(text.contains("more rights") || text.contains("Bad file"), "{text}");
+        }
+        Err(error) => support::say(&format!("skipped: needs root ({error})")),
+    }
+}
+
+#[test]
+fn death_before_the_arguments_were_read_is_an_error_with_them() {
+    let _test = support::test(60);
+    // The loader prints its help and exits, before any code of ours.
+    let builder = || Process::builder().env("LD_DEBUG", "help").stdout(Stdio::null());
+    let error = builder().spawn(|bytes: Vec<u8>| bytes.len(), vec![7; 1 << 20]).unwrap_err();
+    assert!(matches!(error.reason(), SpawnFailure::Died { status } if status.success()), "{error}");
+    assert_eq!(error.into_args().len(), 1 << 20);
+    // What fits the pipe is sent all the same, unless the death was faster.
+    match builder().spawn(double, 21) {
+        Ok(mut process) => assert!(matches!(process.join(), Err(JoinError::Died { .. }))),
+        Err(error) => assert!(matches!(error.reason(), SpawnFailure::Died { .. }), "{error}"),
+    }
+}
+
+#[test]
 fn function_of_a_shared_library_is_refused() {
     let _test = support::test(60);
     // SAFETY: it is not called, neither here nor elsewhere.

@@ -335,7 +335,8 @@ fn receive<R: DeserializeOwned>(
     loop {
         // Asked before the look at the pipe: what it sent before its end is there by then.
         let ended = matches!(child.wait(Deadline::NOW), Ok(true));
-        let time = deadline.remaining().map_or(BACKSTOP, |rest| rest.min(BACKSTOP));
+        let longest = if ended { Duration::ZERO } else { BACKSTOP };
+        let time = deadline.remaining().map_or(longest, |rest| rest.min(longest));
         match connection.recv_timeout::<Outcome<R>>(time) {
             Ok(outcome) => return Some(Answer::Here(unpack(outcome))),
             // The child closed its end by its death, and everything of it was read. A forked copy of it may hold the

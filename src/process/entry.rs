@@ -95,11 +95,11 @@ fn run(side: u32) -> i32 {
     };
     bootstrap.birth.remember();
     if Identity::own().ok() != Some(bootstrap.program) {
-        return refuse(parent, &"the child runs another executable than its parent");
+        return refuse(parent, "the child runs another executable than its parent");
     }
     match bootstrap.call.trampoline() {
         Some(trampoline) => trampoline(bootstrap.call, parent),
-        None => refuse(parent, &"the child's executable has no such function"),
+        None => refuse(parent, "the child's executable has no such function"),
     }
 }
 
@@ -184,30 +184,31 @@ where
     R: Serialize,
 {
     let Some(f) = call.function::<A, R>() else {
-        return refuse(parent, &"the child's executable has no such function");
+        return refuse(parent, "the child's executable has no such function");
     };
-    match parent.recv::<A>() {
-        Ok(args) => call_and_answer(f, args, parent),
-        Err(error) => refuse(parent, &error),
+    match live(f, parent) {
+        Ok(()) => 0,
+        Err(outcome) => answer(parent, outcome),
     }
 }
 
-/// Runs `f` and sends what came of it. The result is sent before anything of it is dropped, and whatever panics here
-/// is the function's panic.
-fn call_and_answer<A, R: Serialize>(f: fn(A) -> R, args: A, parent: &Connection) -> i32 {
-    let called = catch_unwind(AssertUnwindSafe(|| {
+/// Runs `f` and sends what it returned, before anything of that is dropped. A panic on the way, in `f` or in what its
+/// types do to be serialized, is the function's panic.
+fn live<A, R>(f: fn(A) -> R, parent: &Connection) -> Result<(), Outcome<()>>
+where
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    let life = || {
+        let args = parent.recv::<A>().map_err(|error| Outcome::NotStarted(error.to_string()))?;
         let outcome = Outcome::Returned(f(args));
-        parent.send(&outcome).map_err(|error| error.to_string())
-    }));
-    match called {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => answer(parent, Outcome::ResultRefused(error)),
-        Err(payload) => answer(parent, panics::caught(&*payload)),
-    }
+        parent.send(&outcome).map_err(|error| Outcome::ResultRefused(error.to_string()))
+    };
+    catch_unwind(AssertUnwindSafe(life)).unwrap_or_else(|payload| Err(panics::caught(&*payload)))
 }
 
-fn refuse(parent: &Connection, reason: &dyn Display) -> i32 {
-    answer(parent, Outcome::NotStarted(reason.to_string()))
+fn refuse(parent: &Connection, reason: &str) -> i32 {
+    answer(parent, Outcome::NotStarted(reason.to_owned()))
 }
 
 /// Sends the news that there is no result. A parent that is gone does not need it.

@@ -7,12 +7,14 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::fs::File;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ipc_queue::Queue;
+use serde::{Deserialize, Serialize};
 use support::{Child, fork, pin, shared, shared_slice};
 
 const MESSAGE: usize = 64;
@@ -42,12 +44,23 @@ impl Way for OurQueue {
     }
 }
 
-struct OurTyped(Queue<(u64, u32, f64, [u32; 6], [u8; 16])>);
+/// 60 bytes on their way.
+#[derive(Clone, Serialize, Deserialize)]
+struct Record {
+    key: u64,
+    count: u32,
+    value: f64,
+    tags: [u32; 6],
+    name: [u8; 16],
+}
+
+struct OurTyped(Queue<Record>);
 
 impl Way for OurTyped {
     #[inline(always)]
     fn put(&mut self, message: &[u8]) {
-        self.0.put((message[0].into(), 1, 2.0, [3; 6], [4; 16])).unwrap();
+        let key = message[0].into();
+        self.0.put(Record { key, count: 1, value: 2.0, tags: [3; 6], name: [4; 16] }).unwrap();
     }
 
     #[inline(always)]
@@ -56,7 +69,8 @@ impl Way for OurTyped {
     }
 }
 
-struct Pipe(PipeReader, PipeWriter);
+/// Reading end and writing end.
+struct Pipe(File, File);
 
 impl Way for Pipe {
     fn put(&mut self, message: &[u8]) {
@@ -117,8 +131,8 @@ fn produce(way: &mut impl Way, stop: &AtomicBool, processor: usize) {
 fn measure(row: usize, shape: Shape) -> f64 {
     match row {
         0 => {
-            let (reader, writer) = std::io::pipe().unwrap();
-            rate(shape, Pipe(reader, writer))
+            let (reader, writer) = nix::unistd::pipe().unwrap();
+            rate(shape, Pipe(reader.into(), writer.into()))
         }
         1 => rate(shape, OurQueue(Queue::bounded(2000).unwrap())),
         2 => rate(shape, OurQueue(Queue::new().unwrap())),

@@ -17,7 +17,7 @@
 
 use crate::Deadline;
 use crate::futex::{self, Woken};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering::*};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering::*, full_fence};
 
 const ASLEEP: u32 = 1 << 31;
 
@@ -53,6 +53,7 @@ impl Bell {
     /// Sleeps unless `ready`, at most until `until`. Hangs the bell up again on waking: others may still sleep.
     pub fn sleep(&self, mut ready: impl FnMut() -> bool, until: Deadline) -> Woken {
         self.0.swap(ASLEEP, SeqCst);
+        full_fence(); // the swap alone is no full barrier but on x86
         if ready() {
             return Woken::Look;
         }
@@ -102,7 +103,7 @@ impl RoomBell {
     #[cold]
     #[inline(never)]
     pub fn ring_all(&self) {
-        self.at.store(0, SeqCst);
+        self.at.swap(0, SeqCst); // not a store: it must come after the bell of the waiter whose position it clears
         self.bell.ring_all();
     }
 
@@ -113,6 +114,7 @@ impl RoomBell {
     pub fn sleep(&self, position: u64, ready: impl FnOnce() -> bool, until: Deadline) -> Woken {
         self.bell.0.swap(ASLEEP, SeqCst);
         self.at.fetch_max(!position, SeqCst);
+        full_fence();
         if ready() { Woken::Look } else { futex::wait(&self.bell.0, ASLEEP, until) }
     }
 

@@ -1,0 +1,591 @@
+//! Interleavings of the ring's algorithm, with a death before each of its steps.
+//!
+//! `channel.rs` itself and the bells are compiled here a second time, over loom's atomics. The producers' lock is a
+//! model of one (the real one has its own model in `ipc-sync`), and so is the kernel: a futex is a queue without
+//! timeouts, so that a wake that only the backstop would repair is a deadlock here; a death is an unwinding before
+//! the step that the thread did not live to do, followed by what the kernel does then.
+
+#[path = "../../ipc-sync/src/bell.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs)]
+mod bell;
+#[path = "../src/channel.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod channel;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use channel::{Channel, Put, Words};
+use primitive::{Bytes, ENTRIES, Me, View, live};
+
+/// Time stands still, and nobody times out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Deadline;
+
+impl Deadline {
+    const NEVER: Deadline = Deadline;
+
+    fn after(_: std::time::Duration) -> Deadline {
+        Deadline
+    }
+}
+
+/// loom's atomics, of which a mortal thread may do only so many operations, and models of what the ring rests on.
+mod primitive {
+    use std::cell::Cell;
+    use std::ops::Deref;
+    use std::sync::Arc;
+
+    pub(crate) use super::Deadline;
+    pub(crate) use super::bell::{Bell, RoomBell};
+    pub(crate) use super::futex::Woken;
+    pub(crate) use ipc_pipe::{Flags, HEADER, Header, MAX_PAYLOAD, span};
+    pub(crate) use ipc_sync::{Acquired, RawLockError};
+    pub(crate) use loom::sync::atomic::Ordering;
+    use loom::sync::{Condvar, Mutex};
+
+    pub(crate) const ENTRIES: usize = 2;
+
+    loom::thread_local! {
+        static STEPS_LEFT: Cell<usize> = Cell::new(usize::MAX);
+    }
+
+    /// The thread is dead: unwinds to [`live`].
+    struct Died;
+
+    /// Runs `f`, which dies before its step number `steps`; true if it lived to its end.
+    pub(crate) fn live(steps: usize, f: impl FnOnce()) -> bool {
+        STEPS_LEFT.with(|left| left.set(steps));
+        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        STEPS_LEFT.with(|left| left.set(usize::MAX));
+        match end {
+            Ok(()) => true,
+            Err(payload) if payload.is::<Died>() => false,
+            Err(payload) => std::panic::resume_unwind(payload),
+        }
+    }
+
+    pub(crate) fn step() {
+        STEPS_LEFT.with(|left| match left.get() {
+            usize::MAX => {}
+            0 => std::panic::resume_unwind(Box::new(Died)),
+            more => left.set(more - 1),
+        })
+    }
+
+    pub(crate) fn full_fence() {
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn complete_barrier() {
+        full_fence();
+    }
+
+    pub(crate) fn processor() -> u32 {
+        0
+    }
+
+    std::thread_local! {
+        /// loom's threads are coroutines of the test's one thread.
+        pub(crate) static MUTANT: Cell<u8> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn mutant() -> u8 {
+        MUTANT.get()
+    }
+
+    macro_rules! atomic {
+        ($name:ident, $number:ty) => {
+            #[derive(Debug, Default)]
+            pub(crate) struct $name(loom::sync::atomic::$name);
+
+            #[allow(dead_code)] // the ring needs some of one and some of the other
+            impl $name {
+                pub(crate) fn load(&self, order: Ordering) -> $number {
+                    step();
+                    self.0.load(order)
+                }
+
+                pub(crate) fn store(&self, value: $number, order: Ordering) {
+                    step();
+                    self.0.store(value, order)
+                }
+
+                pub(crate) fn swap(&self, value: $number, order: Ordering) -> $number {
+                    step();
+                    self.0.swap(value, order)
+                }
+
+                pub(crate) fn fetch_add(&self, value: $number, order: Ordering) -> $number {
+                    step();
+                    self.0.fetch_add(value, order)
+                }
+
+                pub(crate) fn fetch_sub(&self, value: $number, order: Ordering) -> $number {
+                    step();
+                    self.0.fetch_sub(value, order)
+                }
+
+                pub(crate) fn fetch_max(&self, value: $number, order: Ordering) -> $number {
+                    step();
+                    self.0.fetch_max(value, order)
+                }
+
+                pub(crate) fn compare_exchange(
+                    &self,
+                    old: $number,
+                    new: $number,
+                    ok: Ordering,
+                    no: Ordering,
+                ) -> Result<$number, $number> {
+                    step();
+                    self.0.compare_exchange(old, new, ok, no)
+                }
+
+                /// As the kernel does it: not a step of the thread.
+                pub(crate) fn by_kernel(&self) -> $number {
+                    self.0.load(Ordering::SeqCst)
+                }
+            }
+        };
+    }
+    atomic!(AtomicU32, u32);
+    atomic!(AtomicU64, u64);
+
+    /// Words that threads share.
+    #[derive(Debug)]
+    pub(crate) struct View<T>(pub(crate) Arc<T>);
+
+    impl<T> Deref for View<T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.0
+        }
+    }
+
+    /// A ring of eight words.
+    #[derive(Debug, Default, Clone)]
+    pub(crate) struct Bytes(Arc<[AtomicU64; 8]>);
+
+    impl Bytes {
+        pub(crate) fn capacity(&self) -> u64 {
+            64
+        }
+
+        pub(crate) fn header(&self, position: u64) -> &AtomicU64 {
+            &self.0[position as usize / 8 % 8]
+        }
+
+        pub(crate) fn prefetch_write(&self, _: u64) {}
+
+        pub(crate) fn write(&self, position: u64, payload: &[u8]) {
+            for (i, word) in payload.chunks(8).enumerate() {
+                let word = u64::from_ne_bytes(word.try_into().expect("the models put whole words"));
+                self.header(position + 8 * i as u64).store(word, Ordering::Relaxed);
+            }
+        }
+
+        pub(crate) fn read(&self, position: u64, length: usize, buffer: &mut Vec<u8>) {
+            for i in 0..length / 8 {
+                let word = self.header(position + 8 * i as u64).load(Ordering::Relaxed);
+                buffer.extend_from_slice(&word.to_ne_bytes());
+            }
+        }
+    }
+
+    /// A thread with a number; `named` is what the kernel looks at when it dies.
+    #[derive(Debug)]
+    pub(crate) struct Me {
+        pub(crate) token: u32,
+        named: Cell<*const AtomicU32>,
+    }
+
+    impl Me {
+        pub(crate) fn new(token: u32) -> Me {
+            Me { token, named: Cell::new(std::ptr::null()) }
+        }
+
+        pub(crate) fn name(&self, bell: &AtomicU32) {
+            step();
+            self.named.set(bell);
+        }
+
+        pub(crate) fn arm(&self) {
+            step();
+            self.named.set(std::ptr::null());
+        }
+
+        pub(crate) fn registry(&self) -> Registry {
+            Registry
+        }
+
+        /// What the kernel does when this thread has died: the lock passes on, and a bell that was named is rung.
+        pub(crate) fn bury(&self, lock: &RawLock) {
+            lock.owner_died(self.token);
+            if !self.named.get().is_null() {
+                super::futex::kernel_wake(self.named.get());
+            }
+        }
+    }
+
+    /// Nobody in the ledger dies here.
+    pub(crate) struct Registry;
+
+    impl Registry {
+        pub(crate) fn is_dead(&self, _: u32) -> bool {
+            false
+        }
+
+        pub(crate) fn has_ended(&self, _: u32) -> bool {
+            false
+        }
+    }
+
+    /// A lock that knows its owner.
+    #[derive(Debug, Default)]
+    pub(crate) struct RawLock {
+        state: Mutex<State>,
+        changed: Condvar,
+    }
+
+    #[derive(Debug, Default)]
+    struct State {
+        owner: u32,
+        dead: bool,
+    }
+
+    impl RawLock {
+        pub(crate) fn lock(&self, me: &Me, _: Deadline) -> Result<Acquired, RawLockError> {
+            step();
+            let mut state = self.state.lock().unwrap();
+            while state.owner != 0 && !state.dead {
+                state = self.changed.wait(state).unwrap();
+            }
+            let acquired = if state.dead { Acquired::OwnerDied } else { Acquired::Free };
+            *state = State { owner: me.token, dead: false };
+            drop(state);
+            Ok(acquired)
+        }
+
+        pub(crate) fn unlock(&self) {
+            step();
+            self.state.lock().unwrap().owner = 0;
+            self.changed.notify_all();
+        }
+
+        fn owner_died(&self, token: u32) {
+            let mut state = self.state.lock().unwrap();
+            if state.owner == token {
+                state.dead = true;
+                self.changed.notify_all();
+            }
+        }
+    }
+}
+
+/// Futexes without timeouts: a queue of sleepers, of whom a wake takes the first out that sleeps on its word.
+mod futex {
+    use super::Deadline;
+    use super::primitive::{AtomicU32, step};
+    use loom::sync::{Condvar, Mutex};
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Woken {
+        Look,
+    }
+
+    #[derive(Default)]
+    struct Queue {
+        next: usize,
+        sleepers: Vec<(usize, *const AtomicU32)>,
+    }
+
+    #[allow(unsafe_code)]
+    // SAFETY: the pointers are compared and never followed.
+    unsafe impl Send for Queue {}
+
+    loom::lazy_static! {
+        static ref QUEUE: Mutex<Queue> = Mutex::new(Queue::default());
+        static ref WOKEN: Condvar = Condvar::new();
+    }
+
+    pub(crate) fn wake(word: &AtomicU32, _: i32) {
+        step();
+        kernel_wake(word);
+    }
+
+    pub(crate) fn wake_all(word: &AtomicU32) {
+        step();
+        while kernel_wake(word) {}
+    }
+
+    pub(crate) fn kernel_wake(word: *const AtomicU32) -> bool {
+        let sleepers = &mut QUEUE.lock().unwrap().sleepers;
+        let first = sleepers.iter().position(|&(_, on)| on == word);
+        if let Some(first) = first {
+            sleepers.remove(first);
+            WOKEN.notify_all();
+        }
+        first.is_some()
+    }
+
+    pub(crate) fn wait(word: &AtomicU32, expected: u32, _: Deadline) -> Woken {
+        step();
+        let mut queue = QUEUE.lock().unwrap();
+        if word.by_kernel() == expected {
+            let ticket = queue.next;
+            queue.next += 1;
+            queue.sleepers.push((ticket, word));
+            while queue.sleepers.iter().any(|&(other, _)| other == ticket) {
+                queue = WOKEN.wait(queue).unwrap();
+            }
+        }
+        Woken::Look
+    }
+}
+
+/// One ring and the threads' views of it.
+#[derive(Clone)]
+struct Scene {
+    words: Arc<Words>,
+    ledger: Arc<[channel::Entry; ENTRIES]>,
+    ring: Bytes,
+    bound: u32,
+}
+
+impl Scene {
+    fn new(bound: u32) -> Scene {
+        Scene { words: Arc::default(), ledger: Arc::default(), ring: Bytes::default(), bound }
+    }
+
+    fn channel(&self) -> Channel {
+        Channel::new(View(self.words.clone()), View(self.ledger.clone()), self.ring.clone(), self.bound)
+    }
+
+    fn try_put(&self, me: &Me, item: u64) -> Put {
+        self.channel().put(me, &item.to_ne_bytes(), Deadline::NEVER).unwrap()
+    }
+
+    fn put(&self, me: &Me, item: u64) {
+        loop {
+            match self.try_put(me, item) {
+                Put::Done => return,
+                Put::Full(head) => drop(self.channel().sleep_for_room(head + 1, Deadline::NEVER)),
+                Put::NoRoom(room) => drop(self.channel().sleep_for_room(room.enough, Deadline::NEVER)),
+            }
+        }
+    }
+
+    fn try_get(&self, me: &Me) -> Option<u64> {
+        let mut bytes = Vec::new();
+        self.channel().take(me, &mut bytes).unwrap()?;
+        Some(u64::from_ne_bytes(bytes.try_into().expect("an item is one word")))
+    }
+
+    fn get(&self, me: &Me) -> u64 {
+        loop {
+            if let Some(item) = self.try_get(me) {
+                self.channel().pass_on(me);
+                return item;
+            }
+            self.channel().sleep_for_item(Deadline::NEVER);
+            self.channel().name_wake(me);
+        }
+    }
+
+    /// Puts 1 as a thread that dies before its step number `steps`; true if it lived to its end.
+    fn dies(&self, me: Me, steps: usize) -> bool {
+        let finished = live(steps, || self.put(&me, 1));
+        me.bury(&self.words.producers.lock);
+        finished
+    }
+}
+
+/// So many switches away from a thread that could go on.
+const SWITCHES: usize = 3;
+
+fn model(bound: u32, f: impl Fn(Scene) + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(SWITCHES);
+    builder.check(move || f(Scene::new(bound)));
+}
+
+fn spawn<R: 'static>(
+    scene: &Scene,
+    token: u32,
+    f: impl FnOnce(&Scene, &Me) -> R + 'static,
+) -> loom::thread::JoinHandle<R> {
+    let scene = scene.clone();
+    loom::thread::spawn(move || f(&scene, &Me::new(token)))
+}
+
+fn items_of_two_producers() {
+    model(0, |scene| {
+        let producers =
+            [1, 2].map(|token| spawn(&scene, token, move |scene, me| scene.put(me, token.into())));
+        let me = Me::new(3);
+        let mut items = [scene.get(&me), scene.get(&me)];
+        items.sort();
+        assert_eq!(items, [1, 2]);
+        assert_eq!(scene.try_get(&me), None);
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
+    });
+}
+
+fn items_for_two_consumers() {
+    model(0, |scene| {
+        let consumers = [1, 2].map(|token| spawn(&scene, token, |scene, me| scene.get(me)));
+        let me = Me::new(3);
+        (1..=2).for_each(|item| scene.put(&me, item));
+        let mut items = consumers.map(|consumer| consumer.join().unwrap());
+        items.sort();
+        assert_eq!(items, [1, 2]);
+    });
+}
+
+fn items_round_the_ring() {
+    model(0, |scene| {
+        let producer = spawn(&scene, 1, |scene, me| (0..5).for_each(|item| scene.put(me, item)));
+        let me = Me::new(2);
+        (0..5).for_each(|item| assert_eq!(scene.get(&me), item));
+        producer.join().unwrap();
+    });
+}
+
+#[test]
+fn items_of_two_producers_arrive_whole_and_wake_who_sleeps() {
+    items_of_two_producers();
+}
+
+#[test]
+fn each_item_goes_to_one_of_two_consumers() {
+    items_for_two_consumers();
+}
+
+#[test]
+fn order_is_kept_round_the_ring() {
+    items_round_the_ring();
+}
+
+#[test]
+fn bound_is_never_exceeded() {
+    model(1, |scene| {
+        let put_one = |scene: &Scene, me: &Me| scene.try_put(me, 7) == Put::Done;
+        let producers = [1, 2].map(|token| spawn(&scene, token, put_one));
+        let me = Me::new(3);
+        let taken = u32::from(scene.try_get(&me).is_some());
+        let done: u32 = producers.into_iter().map(|producer| u32::from(producer.join().unwrap())).sum();
+        assert!((1..=1 + taken).contains(&done), "{done} items put, {taken} taken, bound 1");
+    });
+}
+
+#[test]
+fn producer_that_sleeps_for_room_is_woken() {
+    model(1, |scene| {
+        let producer = spawn(&scene, 1, |scene, me| (1..=3).for_each(|item| scene.put(me, item)));
+        let me = Me::new(2);
+        (1..=3).for_each(|item| assert_eq!(scene.get(&me), item));
+        producer.join().unwrap();
+    });
+}
+
+/// Puts 1 in a thread that dies before step 0, 1, 2… until it lives to its end; then runs `after`, which is told
+/// whether it did.
+fn for_each_death(bound: u32, after: fn(&Scene, bool)) {
+    for steps in 0.. {
+        let lived = Arc::new(AtomicBool::new(false));
+        let seen = lived.clone();
+        model(bound, move |scene| {
+            let finished = scene.dies(Me::new(1), steps);
+            seen.fetch_or(finished, SeqCst);
+            after(&scene, finished);
+        });
+        if lived.load(SeqCst) {
+            return assert!(steps > 10, "a put has more steps than {steps}");
+        }
+    }
+}
+
+fn put_again() {
+    for_each_death(0, |scene, finished| {
+        let me = Me::new(2);
+        scene.put(&me, 2);
+        let first = scene.get(&me);
+        assert!(first == 1 || (first == 2 && !finished));
+        if first == 1 {
+            assert_eq!(scene.get(&me), 2);
+        }
+        assert_eq!(scene.try_get(&me), None);
+    });
+}
+
+fn take_then_put() {
+    for_each_death(0, |scene, finished| {
+        let me = Me::new(2);
+        let taken = scene.try_get(&me);
+        assert!(taken == Some(1) || (taken.is_none() && !finished));
+        (2..6).for_each(|item| {
+            scene.put(&me, item);
+            assert_eq!(scene.try_get(&me), Some(item));
+        });
+    });
+}
+
+fn fill() {
+    for_each_death(2, |scene, finished| {
+        let me = Me::new(2);
+        let there = scene.channel().len(&me).unwrap();
+        assert!(there == 1 || (there == 0 && !finished));
+        (there..2).for_each(|_| assert_eq!(scene.try_put(&me, 2), Put::Done));
+        assert!(matches!(scene.try_put(&me, 2), Put::Full(_)));
+        assert_eq!(scene.channel().len(&me).unwrap(), 2);
+        let taken = std::iter::from_fn(|| scene.try_get(&me)).count();
+        assert_eq!(taken, 2);
+    });
+}
+
+#[test]
+fn put_that_dies_is_whole_or_absent() {
+    put_again();
+}
+
+#[test]
+fn put_that_dies_is_recovered_even_if_its_item_was_taken_first() {
+    take_then_put();
+}
+
+#[test]
+fn put_that_dies_leaves_the_count_right() {
+    fill();
+}
+
+/// The death may be at any step, also between the consumer's wake and its claim.
+#[test]
+fn put_that_dies_beside_a_sleeper_leaves_the_wake_to_the_next() {
+    for steps in 0..30 {
+        model(0, move |scene| {
+            let consumer = spawn(&scene, 3, |scene, me| scene.get(me));
+            scene.dies(Me::new(1), steps);
+            scene.put(&Me::new(2), 2);
+            assert!([1, 2].contains(&consumer.join().unwrap()));
+        });
+    }
+}
+
+/// A fault put in on purpose must fail in one of these.
+fn is_caught(mutant: u8, by: fn()) {
+    primitive::MUTANT.set(mutant);
+    let quiet = std::panic::catch_unwind(by).is_err();
+    primitive::MUTANT.set(0);
+    assert!(quiet, "mutant {mutant} was not noticed");
+}
+
+#[test]
+fn mutants_are_caught() {
+    is_caught(1, items_round_the_ring); // the header behind a frame is not zeroed
+    is_caught(2, take_then_put); // nothing is recovered from a dead producer
+    is_caught(3, fill); // `tail` is stored before `next`
+    is_caught(5, items_of_two_producers); // the header is published before the payload
+    is_caught(6, items_for_two_consumers); // a consumer stores `head` without comparing
+}

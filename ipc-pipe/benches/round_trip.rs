@@ -1,6 +1,6 @@
 //! Round trips of 64 bytes between two pinned processes: ours, a socketpair and two kernel pipes, in one run.
 //!
-//! `cargo bench -p ipc-pipe`. Rows are interleaved; each figure is the median of five fresh pairs of processes, with
+//! `cargo bench -p ipc-pipe [-- PART_OF_A_ROW'S_NAME]`. Rows are interleaved; each figure is the median of five fresh pairs of processes, with
 //! the least and the most, in nanoseconds, and its ratio to ours.
 #![allow(unsafe_code)] // it forks, pins, and calls read and write for the peers
 
@@ -138,16 +138,16 @@ fn pin(processor: usize) {
     }
 }
 
-fn table(title: &str, other: usize) {
-    let mut runs = vec![Vec::new(); ROWS.len()];
+fn table(title: &str, rows: &[&Row], other: usize) {
+    let mut runs = vec![Vec::new(); rows.len()];
     for _ in 0..REPETITIONS {
-        for (row, runs) in ROWS.iter().zip(&mut runs) {
+        for (row, runs) in rows.iter().zip(&mut runs) {
             runs.push(measure(row, other));
         }
     }
     println!("{title}");
     let medians: Vec<f64> = runs.iter_mut().map(|runs| median(runs)).collect();
-    for ((row, runs), median) in ROWS.iter().zip(&runs).zip(&medians) {
+    for ((row, runs), median) in rows.iter().zip(&runs).zip(&medians) {
         let (least, most) = (runs[0], runs[REPETITIONS - 1]);
         let ratio = median / medians[0];
         println!("  {:20} {median:8.0} ns [{least:.0}..{most:.0}]  x{ratio:.1}", row.name);
@@ -161,6 +161,8 @@ fn median(runs: &mut [f64]) -> f64 {
 }
 
 fn main() {
-    table("64 bytes there and back, one processor", 0);
-    table("64 bytes there and back, two processors", 1);
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let rows: Vec<&Row> = ROWS.iter().filter(|row| row.name.contains(&part)).collect();
+    table("64 bytes there and back, one processor", &rows, 0);
+    table("64 bytes there and back, two processors", &rows, 1);
 }

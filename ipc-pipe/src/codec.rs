@@ -9,13 +9,13 @@
 //!
 //! serde shapes that need a format which describes itself, or leave out what was written down as there:
 //!
-//! | shape                                    | what happens                                     |
-//! |------------------------------------------|--------------------------------------------------|
-//! | `#[serde(untagged)]`                     | is sent; an error when it is received            |
-//! | `#[serde(tag = "…")]`, with `content` or without | is sent; an error when it is received    |
-//! | `#[serde(flatten)]`                      | an error when it is sent                         |
-//! | `#[serde(skip_serializing_if = "…")]`    | when skipped: an error, or a wrong value, when received |
-//! | `serde_json::Value` and the like         | as untagged                                      |
+//! | shape                                         | what happens                                  |
+//! |-----------------------------------------------|-----------------------------------------------|
+//! | `#[serde(untagged)]`                          | is sent; an error when it is received         |
+//! | `#[serde(tag = "…")]`, also with `content`    | is sent; an error when it is received         |
+//! | `#[serde(flatten)]`                           | an error when it is sent                      |
+//! | `#[serde(skip_serializing_if = "…")]`         | if skipped: an error when it is received, or a wrong value |
+//! | a value of any shape, such as JSON's          | as untagged                                   |
 //!
 //! Enums with the default tag, `Option`, maps, tuples, and borrowed data to be sent, are fine.
 use std::fmt;

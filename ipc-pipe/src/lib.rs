@@ -1,4 +1,67 @@
-//! A duplex or simplex pipe between processes.
+//! A duplex or simplex pipe between processes: values, bytes and handles.
+//!
+//! What Python has in `multiprocessing.Pipe` and `Connection`. A message is one value, however large; it arrives whole and in
+//! order or not at all. It lies in a ring of shared memory, so that a small one costs no system call as long as both
+//! sides are awake.
+//!
+//! ```
+//! use ipc_pipe::{RecvError, pipe};
+//!
+//! let (parent, child) = pipe()?;
+//!
+//! // In another process, which got `child` as an argument or inside a message:
+//! let worker = std::thread::spawn(move || {
+//!     let numbers: Vec<u64> = child.recv().unwrap();
+//!     child.send(&numbers.iter().sum::<u64>()).unwrap();
+//! });
+//!
+//! parent.send(&vec![1u64, 2, 3])?;
+//! assert_eq!(parent.recv::<u64>()?, 6);
+//! worker.join().unwrap();
+//! assert!(matches!(parent.recv::<u64>(), Err(RecvError::Closed)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Values and bytes
+//!
+//! [`send`](Connection::send) and [`recv`](Connection::recv) take anything that serde can serialize; the receiver names the
+//! type. Bytes, strings and slices of numbers are copied at once. [`codec`] tells the format, and the few serde shapes
+//! that it does not carry. [`send_bytes`](Connection::send_bytes) and [`recv_bytes`](Connection::recv_bytes) leave out
+//! serde; [`recv_bytes_into`](Connection::recv_bytes_into) leaves out the allocation too.
+//!
+//! A message that does not decode, or is larger than [`set_max_message`](Connection::set_max_message) says, costs
+//! itself only: the stream stays in step. Lengths that a peer pretends take no memory.
+//!
+//! # Handles
+//!
+//! Shared memory, locks, [`Descriptor`](ipc_shm::Descriptor)s and ends of pipes are fields like any others, at any depth of
+//! a message, up to 253 descriptors in one. An end of a pipe *moves*: who sent it has it no more, and what lay
+//! unread in it comes along.
+//!
+//! # What blocks
+//!
+//! A receive waits for a message, unless it is [`try_recv`](Connection::try_recv) or has a time limit, which covers the
+//! whole call. A send waits for room: 64 KiB may lie unread, and larger messages go part by part as they are read.
+//! Waiting is first a short pause, then yields, then sleep.
+//!
+//! # What happens when a process dies
+//!
+//! When all copies of one end are gone, closed or dead by whatever signal, the other end receives what was sent, and then
+//! [`RecvError::Closed`], at once, also if it was asleep. A message of which only parts were sent is
+//! [`RecvError::EofInside`]. Sends answer [`SendError::Closed`] as soon as they notice. Nothing hangs, nothing is torn.
+//!
+//! A forked child has copies of all its parent's ends, and end of file waits for them too: drop those that are not
+//! meant for it. Two processes that use the same end at the same time get [`RecvError::InUse`] and not each other's
+//! halves of messages; when the user dies, or drops the end, the other may go on with it.
+//!
+//! # What is not done
+//!
+//! - No network, and no names: see `Listener` when it comes. Both ends start in one process and travel from there.
+//! - No protection from another user: who has an end has it from you. A peer that writes garbage into the shared memory
+//!   gets garbage or errors out of it, never more.
+//! - Nothing limits how long a message may take: a peer that stops in the middle of one keeps the other waiting as long as
+//!   its call waits.
+//! - Linux only.
 
 mod ancillary;
 mod blob;

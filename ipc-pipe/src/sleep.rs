@@ -7,9 +7,9 @@
 //! polls the socket                    takes it down by a swap, sends a packet
 //! ```
 //!
-//! One of the two sees the other. A packet is taken back only after that second look found the ring empty, and then the
-//! reader starts again from the top: a packet that is left behind costs one vain poll, one that is taken too early
-//! would cost a wake.
+//! One of the two sees the other. Whoever takes a packet back starts again from the top before it sleeps: the packet may
+//! have stood for a frame that is not there yet at the next look. One that is left behind costs a vain poll, one that is
+//! taken and forgotten would cost a wake.
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
@@ -116,14 +116,13 @@ impl<'a> Sleeper<'a> {
         }
         let seen = self.end.socket.wait_packet(self.slice(BACKSTOP));
         self.gone.set(seen.gone);
-        if seen.ready && !self.is_done() && !self.take_packet() {
+        if seen.ready && !self.take_packet() && !self.is_done() {
             self.nap();
         }
         !self.deadline.has_passed()
     }
 
-    /// Takes the packet in front away, the ring being empty. False = there is none, or it must stay: its frame may
-    /// still come.
+    /// Takes the packet in front away. False = there is none, or it must stay: its frame is there, or may still come.
     fn take_packet(&self) -> bool {
         match self.end.socket.front() {
             Packet::None => return false,

@@ -223,7 +223,7 @@ impl Channel {
             if let Some(head) = self.full(me, at)? {
                 return Ok(Reserved::Full(head));
             }
-            let Some(entry) = self.entry_of(token) else { return Ok(Reserved::NoEntry) };
+            let Some(entry) = self.entry_of(me, token) else { return Ok(Reserved::NoEntry) };
             self.count(Some(entry));
             Ok(Reserved::In(entry))
         })
@@ -411,11 +411,12 @@ impl Channel {
     }
 
     /// Under the lock: the entry of `token`, a free one if it has none yet.
-    fn entry_of(&self, token: u32) -> Option<usize> {
+    fn entry_of(&self, me: &Me, token: u32) -> Option<usize> {
         let find = |wanted| self.ledger.iter().position(|entry| entry.token.load(Relaxed) == wanted);
         if let Some(entry) = find(token) {
             return Some(entry);
         }
+        self.sweep(me);
         let entry = find(0)?;
         let entries = &self.words.producers.entries;
         entries.store(entries.load(Relaxed).max(entry as u32 + 1), Relaxed); // first: no entry in use lies above

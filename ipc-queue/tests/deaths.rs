@@ -80,6 +80,22 @@ fn places_come_back_again_and_again() {
     (0..8).for_each(|i| assert_eq!(queue.try_get().unwrap(), vec![i; 200]));
 }
 
+/// There are fewer places in the ledger than processes that die here.
+#[test]
+fn dead_producers_leave_their_places_in_the_ledger() {
+    let _test = support::test(60);
+    let queue = Queue::<Vec<u8>>::options().ring_bytes(1024).create().unwrap();
+    for _ in 0..100 {
+        let mut producer = fork(|| {
+            (0..8).for_each(|i| queue.put(vec![i; 200]).unwrap());
+            thread::park();
+        });
+        until(|| queue.len() == 8);
+        producer.kill9();
+        until(|| queue.try_get().is_err());
+    }
+}
+
 /// Who has the lock cannot be stopped there at will; a process that writes itself into the word is in the same place.
 #[test]
 fn producer_stopped_with_the_lock_stops_producers_only() {
@@ -108,7 +124,7 @@ fn producer_stopped_with_the_lock_stops_producers_only() {
 }
 
 const PRODUCERS: usize = 4;
-const ITEMS: usize = 1 << 22;
+const ITEMS: usize = 1 << 26;
 
 /// What happened to each item of each producer.
 struct Account {
@@ -196,6 +212,11 @@ fn consume(queue: &Queue<()>, account: &Account) {
     }
 }
 
+/// `KILLS=3000` for a longer run.
+fn kills() -> u64 {
+    std::env::var("KILLS").map_or(300, |kills| kills.parse().expect("a number of kills"))
+}
+
 /// Bounded, so that the ring takes everything and what was put is lost by nobody but consumers.
 fn kill_at_random(producers: usize, consumers: usize, bound: usize) {
     let queue = Queue::<()>::options().bound(bound).ring_bytes(1 << 16).create().unwrap();
@@ -205,7 +226,7 @@ fn kill_at_random(producers: usize, consumers: usize, bound: usize) {
         true => produce(&queue, &account, worker),
         false => consume(&queue, &account),
     };
-    let plan = Plan { workers: producers + consumers, kills: 300, seed: seed() };
+    let plan = Plan { workers: producers + consumers, kills: kills(), seed: seed() };
     let mut report = plan.run(work, || account.gets.load(Relaxed));
     report.workers[..producers].iter_mut().for_each(|worker| _ = worker.kill9());
     until(|| queue.is_empty());

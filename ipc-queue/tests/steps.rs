@@ -64,7 +64,7 @@ impl Fifo for Queue<()> {
     }
 
     fn len(&self) -> usize {
-        Queue::len(self).unwrap()
+        Queue::len(self)
     }
 }
 

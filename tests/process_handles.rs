@@ -4,6 +4,7 @@ mod support;
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::SeqCst;
 
 use multiprocess::{
@@ -13,10 +14,17 @@ use multiprocess::{
 
 multiprocess::testing!();
 
+/// The arena of the first lock stays for the process, so it is there before the leak oracle looks.
+fn test() -> support::Test {
+    static ARENA: OnceLock<Lock> = OnceLock::new();
+    ARENA.get_or_init(|| Lock::new().unwrap());
+    support::test(60)
+}
+
 #[test]
 fn lock_and_memory_are_shared_with_children() {
-    let lock = Lock::new().unwrap(); // before the oracle looks: its arena stays for the process
-    let _test = support::test(60);
+    let _test = test();
+    let lock = Lock::new().unwrap();
     fn count((lock, memory, times): (Lock, SharedMemory, u32)) {
         for _ in 0..times {
             let _guard = lock.lock().unwrap();
@@ -37,8 +45,8 @@ fn lock_and_memory_are_shared_with_children() {
 
 #[test]
 fn lock_of_a_killed_child_comes_to_the_parent() {
+    let _test = test();
     let lock = Lock::new().unwrap();
-    let _test = support::test(60);
     fn hold((lock, ready): (Lock, Sender)) {
         let _guard = lock.lock().unwrap();
         ready.send(&()).unwrap();
@@ -56,7 +64,7 @@ fn lock_of_a_killed_child_comes_to_the_parent() {
 
 #[test]
 fn pipe_end_moves_to_the_child_and_ends_with_it() {
-    let _test = support::test(60);
+    let _test = test();
     fn echo(connection: Connection) -> u32 {
         let mut count = 0;
         while let Ok(text) = connection.recv::<String>() {
@@ -80,7 +88,7 @@ fn pipe_end_moves_to_the_child_and_ends_with_it() {
 
 #[test]
 fn queue_carries_items_of_children_and_is_flushed_before_they_end() {
-    let _test = support::test(60);
+    let _test = test();
     fn produce((queue, producer): (Queue<(u32, u32)>, u32)) {
         for i in 0..5000 {
             queue.put((producer, i)).unwrap();
@@ -97,12 +105,12 @@ fn queue_carries_items_of_children_and_is_flushed_before_they_end() {
     for process in &mut processes {
         process.join().unwrap();
     }
-    assert!(queue.is_empty().unwrap());
+    assert!(queue.is_empty());
 }
 
 #[test]
 fn descriptor_crosses_in_both_directions() {
-    let _test = support::test(60);
+    let _test = test();
     fn copy(from: Descriptor) -> Descriptor {
         let mut text = String::new();
         from.try_into_file().unwrap().read_to_string(&mut text).unwrap();
@@ -122,7 +130,7 @@ fn descriptor_crosses_in_both_directions() {
 
 #[test]
 fn memory_and_pipe_ends_come_back_as_results() {
-    let _test = support::test(60);
+    let _test = test();
     let make = |()| -> (SharedMemory, Receiver) {
         let memory = SharedMemory::anonymous(64).unwrap();
         memory.write(0, b"made by the child").unwrap();
@@ -140,7 +148,7 @@ fn memory_and_pipe_ends_come_back_as_results() {
 
 #[test]
 fn too_many_descriptors_come_back_from_spawn() {
-    let _test = support::test(60);
+    let _test = test();
     let file = || Descriptor::from(File::open("/dev/null").unwrap());
     let many: Vec<Descriptor> = (0..300).map(|_| file()).collect();
     let error = Process::spawn(|many: Vec<Descriptor>| many.len(), many).unwrap_err();
@@ -165,7 +173,7 @@ impl serde::Serialize for Stubborn {
 
 #[test]
 fn pipe_end_in_arguments_that_were_not_sent_stays() {
-    let _test = support::test(60);
+    let _test = test();
     let (here, there) = pipe().unwrap();
     let error = Process::spawn(|(end, _): (Connection, Stubborn)| drop(end), (there, Stubborn)).unwrap_err();
     assert!(matches!(error.reason(), SpawnFailure::Arguments(SendError::Encode(_))), "{error}");
@@ -176,8 +184,8 @@ fn pipe_end_in_arguments_that_were_not_sent_stays() {
 
 #[test]
 fn handle_outside_of_a_message_is_refused() {
+    let _test = test();
     let lock = Lock::new().unwrap();
-    let _test = support::test(60);
     let mut bytes = Vec::new();
     assert!(multiprocess::connection::codec::encode(&lock, &mut bytes).is_err());
 }

@@ -213,9 +213,8 @@ fn get(make: Maker) -> Report {
     let victim = |scene: &Scene, stage: &support::step::Stage| {
         ipc_sync::Me::get().unwrap();
         stage.begin();
-        let item = scene.queue.get();
+        let _item = scene.queue.get();
         stage.end();
-        drop(item);
     };
     let survivor = |scene: &Scene, fate: Fate| {
         scene.queue.put(&item(SURVIVOR, 7));
@@ -269,9 +268,8 @@ fn get_from_full(make: Maker) -> Report {
     let victim = |scene: &Scene, stage: &support::step::Stage| {
         ipc_sync::Me::get().unwrap();
         stage.begin();
-        let item = scene.queue.get();
+        let _item = scene.queue.get();
         stage.end();
-        drop(item);
     };
     let survivor = |scene: &Scene, fate: Fate| {
         let mut numbers = Vec::new();

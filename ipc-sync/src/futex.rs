@@ -15,7 +15,7 @@ use crate::Deadline;
 pub enum Woken {
     /// A wake, a word that had changed before, a signal: look again.
     Look,
-    /// A wake through the second word of [`wait_two`].
+    /// A wake through the second of two words.
     Second,
     /// The deadline came.
     TimedOut,

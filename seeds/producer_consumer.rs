@@ -4,21 +4,21 @@
 //! project, all but `target` and `.git`. Each file is counted once, however many links lead to it. What is missing or
 //! cannot be read is named, and makes the exit code 1, as that of `wc`; the rest goes on.
 
+mod report;
 mod walk;
 mod words;
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
 use multiprocess::{Process, Queue, Receiver, Sender, simplex};
-use serde::{Deserialize, Serialize};
+use report::Done;
 use walk::{Met, Seen};
-use words::Counts;
 
 type Failure = Box<dyn Error>;
 
@@ -28,17 +28,6 @@ type Job = Option<OsString>;
 const PRODUCERS: usize = 2;
 const BOUND: usize = 256;
 
-/// What a process did, or all of them.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Done {
-    files: u64,
-    counts: Counts,
-    /// Files that are no text.
-    notes: Vec<String>,
-    /// What is missing or cannot be read.
-    troubles: Vec<String>,
-}
-
 fn produce((roots, seen, queue): (Vec<OsString>, Seen, Queue<Job>)) -> Done {
     let mut done = Done::default();
     for root in roots {
@@ -47,7 +36,7 @@ fn produce((roots, seen, queue): (Vec<OsString>, Seen, Queue<Job>)) -> Done {
                 queue.put(Some(path.into())).expect("a path is small enough for the queue");
                 done.files += 1;
             }
-            Met::Trouble(path, error) => done.troubles.push(format!("{}: {error}", path.display())),
+            Met::Trouble(path, error) => done.trouble(path.display(), error),
         });
     }
     done
@@ -58,12 +47,8 @@ fn consume((queue, totals): (Queue<Job>, Sender)) {
     while let Some(path) = queue.get().expect("the queue lives as long as one of us") {
         let path = Path::new(&path);
         match File::open(path).and_then(|mut file| words::count(&mut file)) {
-            Ok((counts, is_text)) => {
-                done.files += 1;
-                done.counts += counts;
-                done.notes.extend((!is_text).then(|| format!("{}: not UTF-8, no words", path.display())));
-            }
-            Err(error) => done.troubles.push(format!("{}: {error}", path.display())),
+            Ok((counts, is_text)) => done.file(path, counts, is_text),
+            Err(error) => done.trouble(path.display(), error),
         }
     }
     totals.set_max_message(usize::MAX); // it may name many files
@@ -79,39 +64,34 @@ fn main() -> Result<ExitCode, Failure> {
 
     let mut all = Done::default();
     for mut process in producers {
-        let done = process.join()?;
-        println!("{} (pid {}) found {} files", process.name(), process.pid(), done.files);
-        all.troubles.extend(done.troubles);
+        match process.join() {
+            Ok(done) => {
+                println!("{} (pid {}) found {} files", process.name(), process.pid(), done.files);
+                all.name_all(done);
+            }
+            Err(error) => all.trouble(process.name(), error),
+        }
     }
     for _ in &consumers {
         queue.put(None)?;
     }
     for (mut process, totals) in consumers {
-        let done: Done = totals.recv()?;
-        process.join()?;
-        println!("{} (pid {}) counted {}", process.name(), process.pid(), describe(&done));
-        all.files += done.files;
-        all.counts += done.counts;
-        all.notes.extend(done.notes);
-        all.troubles.extend(done.troubles);
+        let done = totals.recv::<Done>();
+        match process.join() {
+            Ok(()) => {
+                let done = done?;
+                println!("{} (pid {}) counted {done}", process.name(), process.pid());
+                all.add(done);
+            }
+            Err(error) => all.trouble(process.name(), error),
+        }
     }
-    Ok(report(all, start))
+    Ok(all.report(start.elapsed()))
 }
 
 fn start_producers(queue: &Queue<Job>) -> Result<Vec<Process<Done>>, Failure> {
     let seen = Seen::new()?;
-    let mut roots: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    if roots.is_empty() {
-        let project = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        for folder in ["target", "benches/rivals/target", ".git"] {
-            seen.skip(&project.join(folder));
-        }
-        roots.push(project);
-    }
-    // One level down, so that there is a share of a single folder for each producer.
-    let paths = roots.into_iter().flat_map(|root| walk::children(&root).unwrap_or(vec![root]));
-    let mut shares = vec![Vec::new(); PRODUCERS];
-    paths.enumerate().for_each(|(i, path)| shares[i % PRODUCERS].push(path.into_os_string()));
+    let shares = walk::shares(std::env::args_os().skip(1), &seen, PRODUCERS);
     let spawn = |(i, share)| {
         let name = format!("producer-{}", i + 1);
         Ok(Process::builder().name(name).spawn(produce, (share, seen.clone(), queue.clone()))?)
@@ -128,19 +108,4 @@ fn start_consumers(queue: &Queue<Job>) -> Result<Vec<(Process<()>, Receiver)>, F
         Ok((Process::builder().name(name).spawn(consume, (queue.clone(), sender))?, totals))
     };
     (1..=consumers).map(spawn).collect()
-}
-
-fn describe(done: &Done) -> String {
-    let Counts { lines, words, bytes } = done.counts;
-    format!("{} files, {lines} lines, {words} words, {bytes} bytes", done.files)
-}
-
-fn report(all: Done, start: Instant) -> ExitCode {
-    all.notes.iter().for_each(|note| println!("{note}"));
-    all.troubles.iter().for_each(|trouble| eprintln!("{trouble}"));
-    let seconds = start.elapsed().as_secs_f64();
-    let rates = (all.files as f64 / seconds, all.counts.bytes as f64 / 1e6 / seconds);
-    println!("total: {}", describe(&all));
-    println!("rate: {:.0} files/s, {:.1} MB/s in {seconds:.3} s", rates.0, rates.1);
-    ExitCode::from(u8::from(!all.troubles.is_empty()))
 }

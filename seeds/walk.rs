@@ -1,6 +1,7 @@
 //! Which files there are: each of them once, whatever links lead to it, and whichever process comes first.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -95,8 +96,26 @@ fn look(path: &Path, seen: &Seen) -> io::Result<Look> {
     }
 }
 
+/// Where to begin, dealt out to `count` processes; the project's own sources if there is no path.
+///
+/// Folders are taken one level down, so that of a single one there is a share for each.
+pub(crate) fn shares(paths: impl Iterator<Item = OsString>, seen: &Seen, count: usize) -> Vec<Vec<OsString>> {
+    let mut roots: Vec<PathBuf> = paths.map(PathBuf::from).collect();
+    if roots.is_empty() {
+        let project = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        for folder in ["target", "benches/rivals/target", ".git"] {
+            seen.skip(&project.join(folder));
+        }
+        roots.push(project);
+    }
+    let starts = roots.into_iter().flat_map(|root| children(&root).unwrap_or(vec![root]));
+    let mut shares = vec![Vec::new(); count];
+    starts.enumerate().for_each(|(i, path)| shares[i % count].push(path.into_os_string()));
+    shares
+}
+
 /// What is in a folder, by name.
-pub(crate) fn children(folder: &Path) -> io::Result<Vec<PathBuf>> {
+fn children(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)

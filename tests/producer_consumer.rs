@@ -8,9 +8,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-use support::{Folder, example};
+use support::{Folder, example, procfs};
 
 fn run<P: AsRef<OsStr>>(paths: impl IntoIterator<Item = P>) -> Output {
     example("producer_consumer").args(paths).output().unwrap()
@@ -168,6 +168,38 @@ fn any_name_and_any_length_is_taken() {
     let output = run([&folder.path]);
     assert!(output.status.success(), "{output:?}");
     assert_counts_as_wc(&output, &paths);
+}
+
+/// The process that has `path` open, among the children of `parent`.
+fn reader_of(path: &Path, parent: u32) -> Option<i32> {
+    let reads = |pid: &i32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok().into_iter().flatten().flatten();
+        descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == path)
+    };
+    procfs::children(parent as i32).into_iter().find(reads)
+}
+
+#[test]
+fn killed_consumer_is_named_and_the_rest_goes_on() {
+    let _test = support::test(120);
+    let folder = Folder::new();
+    let others: Vec<_> = (0..300).map(|i| folder.file(format!("{i}"), "one word\n")).collect();
+    let endless = folder.file("endless", "");
+    fs::File::options().write(true).open(&endless).unwrap().set_len(1 << 40).unwrap();
+    let mut command = example("producer_consumer");
+    let seed = command.arg(&folder.path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = None;
+    support::until(|| {
+        reader = reader_of(&endless, seed.id());
+        reader.is_some()
+    });
+    let kill = Command::new("kill").args(["-9", &reader.unwrap().to_string()]).status().unwrap();
+    let output = seed.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(kill.success() && errors.contains("consumer-") && errors.contains("SIGKILL"), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
+    // What the dead one had counted before is lost with it.
+    assert!(total(&output)[0] <= others.len() as u64, "{output:?}");
 }
 
 #[test]

@@ -449,11 +449,12 @@ fn chaos_finds(mutant: u8) -> Option<String> {
     let account = shared::<Account>();
     let work = |i: usize| {
         let mut last = [None; 2];
-        while i < 2 {
-            let number = account.next[i].fetch_add(1, SeqCst);
-            fifo.put(&item(i as u32, number));
-        }
         loop {
+            if i < 2 {
+                let number = account.next[i].fetch_add(1, SeqCst);
+                fifo.put(&item(i as u32, number));
+                continue;
+            }
             let item = fifo.get();
             let whole = item.len() >= 16 && sum(&item).to_ne_bytes() == item[8..16];
             account.torn.fetch_add((!whole).into(), SeqCst);

@@ -54,7 +54,7 @@ fn shape(producers: usize, consumers: usize, kills: u64, seed: u64) -> Outcome {
         if i < producers { produce(&queue, account, &marks, i) } else { consume(&queue, account, &marks) }
     };
     let progress = || {
-        let over = queue.len().is_ok_and(|items| items > BOUND);
+        let over = queue.len() > BOUND;
         account.over_bound.fetch_add(over.into(), Relaxed);
         account.gets.load(Relaxed)
     };
@@ -81,7 +81,7 @@ fn shape(producers: usize, consumers: usize, kills: u64, seed: u64) -> Outcome {
 fn drain(report: &mut Report, queue: &Queue<()>, producers: usize) {
     report.workers[..producers].iter_mut().for_each(|worker| _ = worker.kill9());
     if !report.hang {
-        until(|| queue.len().is_ok_and(|items| items == 0));
+        until(|| queue.is_empty());
         let consumers = &report.workers[producers..];
         until(|| consumers.iter().all(|worker| procfs::waits(worker.pid())));
     }

@@ -442,39 +442,34 @@ impl Channel {
     /// if the ring is empty.
     #[inline(always)]
     pub(crate) fn take(&self, me: &Me, buffer: &mut Vec<u8>) -> Result<Option<u32>, Fault> {
-        let Consumers { head: cursor, room } = &self.words.consumers;
-        let mut head = cursor.load(Acquire);
+        let room = &self.words.consumers.room;
+        let mut head = self.head();
         for _ in 0..PATIENCE {
-            let Some(header) = Header::published(self.ring.header(head).load(Acquire)) else {
-                match self.moved(head) {
-                    Some(now) => head = now,
-                    None => return Ok(None),
+            let header = Header::published(self.ring.header(head).load(Acquire));
+            let look_again = header.is_none_or(|header| header.length() > LONG) || head % 8 != 0;
+            if look_again {
+                if let Some(now) = self.moved(head) {
+                    head = now;
+                    continue;
                 }
-                continue;
-            };
-            if header.length() > LONG || head % 8 != 0 {
-                match (self.moved(head), self.is_sane(head, header)) {
-                    (Some(now), _) => {
-                        head = now;
-                        continue;
-                    }
-                    (None, false) => return Err(Fault::Corrupt),
-                    (None, true) => {}
-                }
+            }
+            let Some(header) = header else { return Ok(None) };
+            if look_again && !self.is_sane(head, header) {
+                return Err(Fault::Corrupt);
             }
             buffer.clear();
             self.ring.read(head.wrapping_add(HEADER), header.length(), buffer);
             let behind = head.wrapping_add(header.span());
             me.name(room.word());
-            match self.claim(head, behind) {
-                Ok(()) => {
-                    room.passed(behind, processor());
-                    me.arm();
-                    return Ok(Some(header.processor()));
-                }
-                Err(now) => head = now,
+            let claim = self.claim(head, behind);
+            if claim.is_ok() {
+                room.passed(behind, processor());
             }
             me.arm();
+            match claim {
+                Ok(()) => return Ok(Some(header.processor())),
+                Err(now) => head = now,
+            }
         }
         Err(Fault::Corrupt)
     }

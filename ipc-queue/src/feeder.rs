@@ -26,6 +26,9 @@ use crate::raw::RawQueue;
 /// The feeder ends when nothing was handed over for so long.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// The feeder leaves work to the puts for so long: shorter than a `try_get` waits for it.
+const STAND_BACK: Duration = Duration::from_micros(500);
+
 /// Items moved before others get at the backlog.
 const BATCH: usize = 64;
 
@@ -50,6 +53,9 @@ struct Backlog {
     needs: Room,
     /// The position of `head` that a put has waited a moment for.
     waited: u64,
+    /// Puts have moved items since the feeder looked last. While they do it stands back: on their processor it would
+    /// only stop them.
+    is_moved_by_puts: bool,
 }
 
 /// The thread at work.
@@ -129,8 +135,9 @@ impl RawQueue {
         deadline: Deadline,
     ) -> Result<Placed, PutFault> {
         let mut backlog = self.here.get().lock(deadline).ok_or(PutFault::TimedOut)?;
-        if !backlog.items.is_empty() {
-            self.move_some(me, &mut backlog, deadline); // the feeder may not get to run while we do
+        if !backlog.items.is_empty() && self.channel.head() >= backlog.needs.half {
+            self.move_some(me, &mut backlog, deadline);
+            backlog.is_moved_by_puts = true;
         }
         if backlog.items.is_empty() {
             match self.channel.put(me, item, deadline).map_err(put_fault)? {
@@ -197,11 +204,23 @@ impl RawQueue {
         loop {
             match self.move_backlog(&me, Deadline::NEVER) {
                 Moved::Some => {}
+                Moved::NoRoom(_) if self.stands_back() => {}
                 Moved::NoRoom(room) => self.wait_for_room(&me, room, Deadline::NEVER),
                 Moved::Nothing if self.has_work_again() => {}
                 Moved::Nothing => return,
             }
         }
+    }
+
+    /// Leaves the work to the puts for a moment, if they do it.
+    fn stands_back(&self) -> bool {
+        let here = self.here.get();
+        let mut backlog = here.backlog.lock();
+        let back = std::mem::take(&mut backlog.is_moved_by_puts);
+        if back {
+            here.changed.wait_for(&mut backlog, STAND_BACK);
+        }
+        back
     }
 
     /// Waits for work; without any for a second, or after `close`, the feeder takes its leave.

@@ -178,56 +178,52 @@ impl RawQueue {
     #[cold]
     #[inline(never)]
     fn get_slow(&self, me: &Me, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<(), GetError> {
-        let slept = Cell::new(false);
+        let (slept, mut until) = (Cell::new(false), None);
         loop {
-            match self.channel.take(me, buffer) {
-                Ok(Some(producer)) => {
-                    self.producer.store(producer, Relaxed);
-                    if slept.get() {
-                        self.channel.pass_on(me);
-                    }
-                    return Ok(());
+            let taken = self.channel.take(me, buffer);
+            if let Ok(Some(producer)) = taken {
+                self.producer.store(producer, Relaxed);
+                if slept.get() {
+                    self.channel.pass_on(me);
                 }
-                Ok(None) if deadline == Deadline::NOW => return self.get_kept_back(me, buffer),
-                Ok(None) if deadline.has_passed() => return Err(GetError::TimedOut),
-                Ok(None) => self.wait_for_item(me, deadline, &slept),
-                Err(_) => return Err(GetError::Corrupt),
+                return Ok(());
+            }
+            me.arm(); // whoever was woken had named the bell
+            match until {
+                _ if taken.is_err() => return Err(GetError::Corrupt),
+                None => until = Some(self.patience_for_item(me, deadline)),
+                Some(until) if !until.has_passed() => self.wait_for_item(me, until, &slept),
+                Some(_) if deadline == Deadline::NOW => return Err(GetError::Empty),
+                Some(_) => return Err(GetError::TimedOut),
             }
         }
     }
 
-    /// The ring is empty, but items may be on their way into it: this process's are moved here and now, another's are
-    /// waited for a moment.
-    fn get_kept_back(&self, me: &Me, buffer: &mut Vec<u8>) -> Result<(), GetError> {
-        let deadline = Deadline::after(GLANCE);
+    /// Until when a get may wait. One that does not wait still gets what is on its way into the ring: this
+    /// process's items are moved here and now, another's are waited for a moment.
+    fn patience_for_item(&self, me: &Me, deadline: Deadline) -> Deadline {
+        if deadline != Deadline::NOW {
+            return deadline;
+        }
+        let glance = Deadline::after(GLANCE);
         if self.here.get().waiting() > 0 {
-            self.help_feeder(me, deadline);
+            self.help_feeder(me, glance);
         }
-        if !self.channel.has_item() && self.channel.kept_back(me, false) > 0 {
-            self.wait_for_item(me, deadline, &Cell::new(false));
-        }
-        match self.channel.take(me, buffer) {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(GetError::Empty),
-            Err(_) => Err(GetError::Corrupt),
-        }
+        if self.channel.kept_back(me, false) > 0 { glance } else { Deadline::NOW }
     }
 
-    /// Waits until there may be something to take. Whoever was woken is named to the kernel from then on, so that its
-    /// death wakes another.
+    /// Waits until there may be something to take. Whoever was woken names the bell to the kernel from then on, so
+    /// that its death wakes another.
     fn wait_for_item(&self, me: &Me, deadline: Deadline, slept: &Cell<bool>) {
         let has_item = || self.channel.has_item();
         let sleep = || {
+            me.arm();
             let round = Deadline::after(BACKSTOP);
             let woken = self.channel.sleep_for_item(deadline.min(round));
             self.channel.name_wake(me);
             slept.set(true);
             self.count_rescue(me, round < deadline && woken == Woken::TimedOut && has_item());
-            let more_time = !deadline.has_passed();
-            if !has_item() {
-                me.arm();
-            }
-            more_time
+            !deadline.has_passed()
         };
         self.for_item.wait(self.producer.load(Relaxed), has_item, sleep);
     }

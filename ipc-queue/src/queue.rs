@@ -46,9 +46,8 @@ use crate::scratch::with_scratch;
 ///
 /// let queue = Queue::bounded(100)?;
 /// let producer = queue.clone(); // in this process or another
-/// producer.put(("line", 1))?;
+/// producer.put(("line".to_owned(), 1))?;
 /// assert_eq!(queue.get()?, ("line".to_owned(), 1));
-/// # let _: &Queue<(String, i32)> = &queue;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[doc(alias = "multiprocessing.Queue")]

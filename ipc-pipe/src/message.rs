@@ -92,10 +92,13 @@ impl Here<Inlet> {
 
     #[inline(never)]
     fn wait_frame(&mut self, deadline: Deadline) -> Result<Header, TryRecvError> {
-        match self.await_frame(deadline) {
-            Some(header) => Ok(header),
-            None if self.cursor.gone => Err(TryRecvError::Failed(self.end_of_file())),
-            None => Err(TryRecvError::Empty),
+        loop {
+            match self.await_frame(deadline) {
+                Some(header) => return Ok(header),
+                None if self.cursor.gone => return Err(TryRecvError::Failed(self.end_of_file())),
+                None if deadline.has_passed() => return Err(TryRecvError::Empty),
+                None => {} // there was one, and a stranger took it away
+            }
         }
     }
 

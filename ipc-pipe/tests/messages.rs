@@ -5,13 +5,16 @@ mod common;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use common::support::{Status, asleep, fork, until};
+use common::support::{Status, asleep, fork, until, until_within};
 use common::{bytes, echo, peer, support};
 use ipc_pipe::{RecvError, RecvIntoError, SendError, TryRecvError, pipe, simplex};
 
 const KI: usize = 1 << 10;
 const MI: usize = 1 << 20;
 const MOMENT: Duration = Duration::from_millis(30);
+
+/// The backstop comes after up to 100 ms; a busy machine is seldom so slow.
+const LATE: Duration = Duration::from_millis(40);
 
 #[test]
 fn every_size_comes_back_as_it_was() {
@@ -261,15 +264,15 @@ fn deadline_holds_while_another_thread_receives() {
 fn sleeping_receiver_is_woken_at_once() {
     let _test = support::test(60);
     let (end, child) = echo();
-    let mut longest = Duration::ZERO;
+    let mut late = 0;
     for _ in 0..200 {
         asleep(child.pid());
         let start = Instant::now();
         end.send_bytes(b"wake").unwrap();
         end.recv_bytes().unwrap();
-        longest = longest.max(start.elapsed());
+        late += u32::from(start.elapsed() > LATE);
     }
-    assert!(longest < Duration::from_millis(90), "the backstop woke somebody after {longest:?}");
+    assert!(late <= 10, "the backstop woke somebody in {late} of 200");
 }
 
 #[test]
@@ -280,18 +283,24 @@ fn sleeping_sender_is_woken_at_once() {
     let child = fork(|| {
         drop(receiver.take());
         let sender = sender.take().unwrap();
-        (0..300).for_each(|i| sender.send_bytes(&bytes(40 * KI, i)).unwrap());
+        (0..100).for_each(|i| sender.send_bytes(&bytes(40 * KI, i)).unwrap());
     });
     drop(sender);
     let receiver = receiver.unwrap();
-    let mut longest = Duration::ZERO;
-    for i in 0..300 {
-        if i % 10 == 0 && i < 290 {
+    let mut late = 0;
+    for i in 0..100 {
+        if i < 95 {
             asleep(child.pid());
+            // Its first sleep for room is a short one: let it come to a long one.
+            until_within(Duration::from_millis(3), || false);
         }
         let start = Instant::now();
         assert!(receiver.recv_bytes().unwrap() == bytes(40 * KI, i));
-        longest = longest.max(start.elapsed());
+        // The next one is on its way when its sender was woken.
+        if i < 95 {
+            assert!(receiver.poll(Duration::MAX).unwrap());
+        }
+        late += u32::from(start.elapsed() > LATE);
     }
-    assert!(longest < Duration::from_millis(90), "the backstop woke somebody after {longest:?}");
+    assert!(late <= 10, "the backstop woke somebody in {late} of 100");
 }

@@ -186,8 +186,8 @@ pub enum RecvError {
         /// The message.
         bytes: Vec<u8>,
     },
-    /// Not all descriptors of the message came: this process has too many open. The message is dropped; the
-    /// next receive gets the next one.
+    /// Not all descriptors of the message came: this process has too many open, or a process that read from this side
+    /// before died with them. The message is dropped; the next receive gets the next one.
     HandlesLost {
         /// Descriptors that were sent.
         sent: usize,

@@ -18,6 +18,7 @@ use crate::frame::{Flags, HEADER};
 use crate::half::{Cursor, End, Half, Here, Ticket, Track};
 use crate::ring::{Frame, Producer, Words};
 use crate::segment::RING;
+use crate::socket::nonce;
 use crate::{codec, scratch};
 
 /// Longest payload of a frame: its header and the empty one behind it have room too.
@@ -248,7 +249,7 @@ impl Here<Outlet> {
     /// Sends descriptors; answers the nonce that their frame must say. It names our thread, so that a reader who finds
     /// a packet without a frame knows whether the frame may still come.
     fn send_packet(&self, descriptors: &[BorrowedFd<'_>]) -> Result<u64, SendError> {
-        let nonce = u64::from(self.token()) << 32 | u64::from(self.cursor.producer.item());
+        let nonce = nonce(self.token(), self.cursor.producer.item());
         let socket = &self.end.socket;
         loop {
             let Err(error) = socket.send(nonce, descriptors) else { return Ok(nonce) };

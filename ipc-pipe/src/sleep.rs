@@ -23,7 +23,7 @@ use crate::frame::Header;
 use crate::half::{End, Here, Track};
 use crate::receiver::Inlet;
 use crate::ring::Consumer;
-use crate::socket::Packet;
+use crate::socket::{Packet, sender_of};
 
 /// Yields beside a packet whose frame is about to come; after that, naps.
 const YIELDS: u32 = 16;
@@ -137,7 +137,7 @@ impl<'a> Sleeper<'a> {
     /// A writer that lost the side between the two will not.
     fn may_come(&self, nonce: u64) -> bool {
         let writer = self.track.words.writer.owner.load(Acquire);
-        u64::from(writer) == nonce >> 32 || self.front().is_some()
+        writer == sender_of(nonce) || self.front().is_some()
     }
 
     /// Lets the writer come from the packet to the frame, a few instructions, if it was not stopped there.

@@ -4,6 +4,8 @@
 //! packet of 1 byte      bell: look at the ring
 //! packet of 16 bytes    u32 magic "mpfd", u32 count, u64 nonce; and `count` descriptors beside it
 //! anything else         not ours: dropped
+//!
+//! nonce    bits 0..32 number of the message, 32..64 token of the thread that sends it
 //! ```
 //!
 //! It is SEQPACKET, so a packet is there or not, and never blocks: where there is no room for a bell, others lie there
@@ -177,24 +179,49 @@ impl Socket {
         ancillary::send(self.0.as_fd(), &bytes, descriptors)
     }
 
-    /// Takes the descriptors of `nonce`, which were sent before their frame was; bells and what lies before them goes.
-    /// `None` = they are not there.
+    /// Takes the descriptors of `nonce`, which were sent before their frame was. Bells before them go, and so do
+    /// descriptors whose sender died before the frame. `None` = they are not there: a reader died with them.
     pub(crate) fn receive(&self, nonce: u64) -> Option<Bundle> {
-        let mut bytes = [0; ANNOUNCEMENT + 1];
+        loop {
+            match self.front() {
+                Packet::Descriptors { nonce: found } if found == nonce => return self.take_bundle(),
+                Packet::Descriptors { nonce: found } if is_later(found, nonce) => return None,
+                Packet::None | Packet::End => return None,
+                Packet::Bell | Packet::Descriptors { .. } => self.drop_front(),
+            }
+        }
+    }
+
+    /// The descriptors in front.
+    fn take_bundle(&self) -> Option<Bundle> {
+        let mut bytes = [0; ANNOUNCEMENT];
         loop {
             match ancillary::receive(self.0.as_fd(), &mut bytes) {
-                Ok(received) if received.length == 0 => return None,
-                Ok(received) => match parse(&bytes[..received.length]) {
-                    Some((found, sent)) if found == nonce => {
-                        return Some(Bundle { descriptors: received.descriptors, sent });
-                    }
-                    _ => continue,
-                },
+                Ok(received) => {
+                    let (_, sent) = parse(&bytes[..received.length])?;
+                    return Some(Bundle { descriptors: received.descriptors, sent });
+                }
                 Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => continue,
                 Err(_) => return None,
             }
         }
     }
+}
+
+/// Makes a nonce of the sender's token and the number of its message.
+pub(crate) fn nonce(token: u32, item: u32) -> u64 {
+    u64::from(token) << 32 | u64::from(item)
+}
+
+/// The token of the thread that sent it.
+pub(crate) fn sender_of(nonce: u64) -> u32 {
+    (nonce >> 32) as u32
+}
+
+/// Whether `found` belongs to a later message than `nonce`. The numbers wrap; a new writer goes on with the number of the
+/// message that its dead predecessor did not send.
+fn is_later(found: u64, nonce: u64) -> bool {
+    (found as u32).wrapping_sub(nonce as u32) as i32 > 0
 }
 
 /// Nonce and count of an announcement of descriptors.

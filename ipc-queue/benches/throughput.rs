@@ -1,8 +1,8 @@
 //! Messages of 64 bytes per second from processes to processes, beside a raw pipe in the same run.
 //!
-//! `cargo bench -p ipc-queue`. Every process is pinned: on two processors producers have one and consumers the other. The rows
-//! of one shape are interleaved, five times; a figure is the median of the five, with the least and the most. Ratios
-//! count, not figures: a busy neighbour on the host moves all of them.
+//! `cargo bench -p ipc-queue`. Every process is pinned: on two processors producers have one and consumers the
+//! other. The rows of one shape are interleaved, five times; a figure is the median of the five, with the least and
+//! the most. Ratios count, not figures: a busy neighbour on the host moves all of them.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -147,6 +147,13 @@ fn median(mut figures: Vec<f64>) -> (f64, f64, f64) {
     (figures[figures.len() / 2], figures[0], figures[figures.len() - 1])
 }
 
+fn print(shape: &str, results: [(f64, f64, f64); ROWS.len()]) {
+    for (row, (middle, least, most)) in ROWS.iter().zip(results) {
+        let ratio = middle / results[0].0;
+        println!("{shape:24} {row:20} {middle:6.2} [{least:.2}..{most:.2}]  x {ratio:.1}");
+    }
+}
+
 fn main() {
     println!("64 bytes, million messages per second: median [min..max] of {REPETITIONS}, ratio to the pipe");
     for (name, processors) in [("two processors", [0, 1]), ("one processor", [0, 0])] {
@@ -156,13 +163,7 @@ fn main() {
             for _ in 0..REPETITIONS {
                 (0..ROWS.len()).for_each(|row| figures[row].push(measure(row, shape)));
             }
-            let results = figures.map(median);
-            for (row, (middle, least, most)) in ROWS.iter().zip(results) {
-                let ratio = middle / results[0].0;
-                println!(
-                    "{producers} to {consumers}, {name:14}  {row:20} {middle:6.2} [{least:.2}..{most:.2}]  x {ratio:.1}"
-                );
-            }
+            print(&format!("{producers} to {consumers}, {name}"), figures.map(median));
         }
     }
 }

@@ -29,10 +29,10 @@
 //! bells        by whoever sleeps             a hint; the kernel rings the bell of a ringer that dies
 //! ```
 //!
-//! A producer that dies before it stores its header has done nothing; behind it, its item is there whole, and the next
-//! owner of the lock is told of the death and walks over the published headers from `tail` on. Items are counted by
-//! their numbers, so there is no counter to repair. A consumer that dies before its compare-and-swap has done nothing;
-//! behind it, the item is in the dead hands. Nobody ever waits for a consumer.
+//! A producer that dies before it stores its header has done nothing; behind it, its item is there whole, and the
+//! next owner of the lock is told of the death and walks over the published headers from `tail` on. Items are
+//! counted by their numbers, so there is no counter to repair. A consumer that dies before its compare-and-swap has
+//! done nothing; behind it, the item is in the dead hands. Nobody ever waits for a consumer.
 //!
 //! What a process could not write yet, because the ring was full, stands in the ledger: {token, count} for each
 //! such process. The token is that of its feeder thread, so what a dead process kept back counts no longer.
@@ -376,8 +376,8 @@ impl Channel {
         Ok((items >= self.bound).then_some(head))
     }
 
-    /// Position and number of the oldest item before `end`; the end's own if there is none. As long as nobody puts, no
-    /// frame is overwritten, so the number is right even if the item is taken meanwhile.
+    /// Position and number of the oldest item before `end`; the end's own if there is none. As long as nobody puts,
+    /// no frame is overwritten, so the number is right even if the item is taken meanwhile.
     fn oldest(&self, end: Cursor) -> Result<(u64, u32), Fault> {
         let head = self.head();
         if head == end.tail {
@@ -542,8 +542,8 @@ impl Channel {
 
     /// Items in the ring at one instant.
     ///
-    /// A producer that is stopped with the lock stops nobody who counts: `tail` stands still then, and the lock is not
-    /// needed. While many put it does not stand still, and the lock is to be had.
+    /// A producer that is stopped with the lock stops nobody who counts: `tail` stands still then, and the lock is
+    /// not needed. While many put it does not stand still, and the lock is to be had.
     pub(crate) fn len(&self, me: &Me) -> Result<u32, Fault> {
         for _ in 0..LOOKS {
             if let Some(items) = self.len_at_rest() {

@@ -15,7 +15,7 @@ use crate::per_process::PerProcess;
 use crate::raw::RawQueue;
 
 /// For so long nobody else may have the queue: it may be on its way in a message.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// Between two looks at the backlogs.
 const LOOK: Duration = Duration::from_millis(2);

@@ -4,8 +4,9 @@
 //! holds anything every put of this process goes behind it, so the order of a process's items is kept. An item
 //! leaves the backlog when it is in the ring, not before: who finds the backlog empty may write to the ring itself.
 //!
-//! The feeder thread starts with the first item that is handed over and ends after a second without work. Its token stands in the
-//! ledger for all that this process keeps back: it dies with the process, and then those items count no longer.
+//! The feeder thread starts with the first item that is handed over and ends after a second without work. Its token
+//! stands in the ledger for all that this process keeps back: it dies with the process, and then those items count
+//! no longer.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ipc_sync::{Deadline, Me, RegistryError};
+use ipc_sync::{BACKSTOP, Deadline, Me, RegistryError};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::channel::{Fault, Put, Reserved, Room};
@@ -113,6 +114,7 @@ impl Here {
     fn pop(&self, backlog: &mut Backlog) {
         backlog.items.pop_front();
         if self.waiting.fetch_sub(1, Release) == 1 {
+            backlog.items.shrink_to(BATCH);
             self.changed.notify_all();
         }
     }
@@ -201,14 +203,29 @@ impl RawQueue {
             Err(error) => return drop(tell.send(Err(error))),
         };
         let _ = tell.send(Ok(me.token()));
+        let mut needed = Instant::now();
         loop {
             match self.move_backlog(&me, Deadline::NEVER) {
                 Moved::Some => {}
                 Moved::NoRoom(_) if self.stands_back() => {}
-                Moved::NoRoom(room) => self.wait_for_room(&me, room, Deadline::NEVER),
+                Moved::NoRoom(room) => {
+                    self.wait_for_room(&me, room, Deadline::NEVER);
+                    self.discard_if_abandoned(&mut needed);
+                }
                 Moved::Nothing if self.has_work_again() => {}
                 Moved::Nothing => return,
             }
+        }
+    }
+
+    /// What nobody can ever take is not kept: there is no handle in this process and no other process has the queue,
+    /// for longer than a handle is on its way in a message.
+    fn discard_if_abandoned(self: &Arc<Self>, needed: &mut Instant) {
+        if self.has_handle() || self.lease.is_held() {
+            *needed = Instant::now();
+        } else if needed.elapsed() > exit::GRACE {
+            let here = self.here.get();
+            here.discard(&mut here.backlog.lock());
         }
     }
 
@@ -251,7 +268,7 @@ impl RawQueue {
 
     fn move_some(&self, me: &Me, backlog: &mut Backlog, deadline: Deadline) -> Moved {
         let here = self.here.get();
-        if self.channel.head() < backlog.needs.enough {
+        if !backlog.items.is_empty() && self.channel.head() < backlog.needs.enough {
             return Moved::NoRoom(backlog.needs);
         }
         let entry = backlog.feeder.and_then(|feeder| feeder.entry);
@@ -278,11 +295,11 @@ impl RawQueue {
         }
         let mut backlog = here.lock(deadline).ok_or(JoinError::TimedOut)?;
         while !backlog.items.is_empty() && !here.may_leave.load(Relaxed) {
-            match deadline.remaining() {
-                None => here.changed.wait(&mut backlog),
-                Some(Duration::ZERO) => return Err(JoinError::TimedOut),
-                Some(time) => drop(here.changed.wait_for(&mut backlog, time)),
+            if deadline.has_passed() {
+                return Err(JoinError::TimedOut);
             }
+            let round = deadline.remaining().map_or(BACKSTOP, |time| time.min(BACKSTOP));
+            here.changed.wait_for(&mut backlog, round); // `cancel_join` does not take the lock, which may be held
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Who else has a queue: a lock on its file, which the kernel gives back for the dead.
 //!
-//! Each process that has the queue holds a shared lock on an open file description of its own. Such a lock ends with the
-//! last copy of the description, so it needs no table, no process numbers, and no care at fork: the child
+//! Each process that has the queue holds a shared lock on an open file description of its own. Such a lock ends with
+//! the last copy of the description, so it needs no table, no process numbers, and no care at fork: the child
 //! inherits the description and with it the lock. Asking takes nothing, so nobody ever waits here.
 
 use std::fs::{File, OpenOptions};
@@ -22,11 +22,22 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Takes the lock.
-    pub(crate) fn take(file: &Arc<OwnedFd>) -> io::Result<Lease> {
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let mine = OpenOptions::new().read(true).write(true).open(path)?;
-        fcntl(&mine, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK)))?;
-        Ok(Lease { mine: Mutex::new(Some(mine)), file: file.clone() })
+    pub(crate) fn new(file: &Arc<OwnedFd>) -> io::Result<Lease> {
+        let lease = Lease { mine: Mutex::new(None), file: file.clone() };
+        lease.take()?;
+        Ok(lease)
+    }
+
+    /// Takes the lock, unless this process has it.
+    pub(crate) fn take(&self) -> io::Result<()> {
+        let mut mine = self.mine.lock();
+        if mine.is_none() {
+            let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let own = OpenOptions::new().read(true).write(true).open(path)?;
+            fcntl(&own, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK)))?;
+            *mine = Some(own);
+        }
+        Ok(())
     }
 
     /// Gives it back. What a forked child has of it stays.

@@ -2,8 +2,8 @@
 //!
 //! # Where to begin
 //!
-//! [`Queue::bounded`] if producers can be faster than consumers, else [`Queue::new`]. Clone the queue into each process that
-//! is to use it; [`put`](Queue::put) on one side, [`get`](Queue::get) on the other.
+//! [`Queue::bounded`] if producers can be faster than consumers, else [`Queue::new`]. Clone the queue into each
+//! process that is to use it; [`put`](Queue::put) on one side, [`get`](Queue::get) on the other.
 //!
 //! ```
 //! use ipc_queue::Queue;
@@ -16,24 +16,24 @@
 //!
 //! # How it works
 //!
-//! All processes share one ring of bytes. Producers write one after another under a lock that passes on when its owner
-//! dies; each item begins with a header whose store is the commit. Consumers need no lock: a get copies the item and
-//! claims it by one compare-and-swap. Neither side makes a system call unless somebody sleeps.
+//! All processes share one ring of bytes. Producers write one after another under a lock that passes on when its
+//! owner dies; each item begins with a header whose store is the commit. Consumers need no lock: a get copies the
+//! item and claims it by one compare-and-swap. Neither side makes a system call unless somebody sleeps.
 //!
 //! A put never waits for room in the ring. What does not fit is kept in the process, in order, and its feeder thread
 //! moves it on; only the bound of a bounded queue makes a put wait.
 //!
 //! # What happens when a process dies
 //!
-//! Nothing arrives half or twice, and nobody waits for the dead. Lost is what the dead process had kept back,
-//! and one item at most that it was just getting. Places in a bounded queue come back. A full or an empty queue whose other
-//! side is gone stays as it is: waiting calls wait for the next process, or for their timeout.
+//! Nothing arrives half or twice, and nobody waits for the dead. Lost is what the dead process had kept back, and
+//! one item at most that it was just getting. Places in a bounded queue come back. A full or an empty queue whose
+//! other side is gone stays as it is: waiting calls wait for the next process, or for their timeout.
 //!
 //! # What this does not do
 //!
-//! No item above a quarter of the ring, and no handle inside an item: both are clear errors. No signal that no more will
-//! come: send a value that says so. No order between producers. No protection from a process that writes garbage over
-//! the ring: others may get wrong bytes or `Corrupt`, or wait, but never leave the ring. Linux only.
+//! No item above a quarter of the ring, and no handle inside an item: both are clear errors. No signal that no more
+//! will come: send a value that says so. No order between producers. No protection from a process that writes
+//! garbage over the ring: others may get wrong bytes or `Corrupt`, or wait, but never leave the ring. Linux only.
 
 mod channel;
 mod error;

@@ -38,8 +38,8 @@ impl<T> Options<T> {
         self
     }
 
-    /// Bytes of the ring: a power of two between 512 and 2³⁰. Memory is taken as it is touched. The longest item takes a
-    /// quarter of the ring, and never more than 1 MiB.
+    /// Bytes of the ring: a power of two between 512 and 2³⁰. Memory is taken as it is touched. The longest item
+    /// takes a quarter of the ring, and never more than 1 MiB.
     pub fn ring_bytes(mut self, bytes: usize) -> Self {
         self.ring_bytes = bytes;
         self

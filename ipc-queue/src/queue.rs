@@ -23,23 +23,24 @@ use crate::scratch::with_scratch;
 /// processes there is no order but that of arrival.
 ///
 /// [`get`](Queue::get) sleeps while there is nothing to take. [`put`](Queue::put) sleeps while a
-/// [bounded](Queue::bounded) queue is full, and never for room in the ring: what does not fit waits in this process, and a
-/// feeder thread moves it on. An item that fits can be taken at the moment put returns.
+/// [bounded](Queue::bounded) queue is full, and never for room in the ring: what does not fit waits in this process,
+/// and a feeder thread moves it on. An item that fits can be taken at the moment put returns.
 ///
-/// A process that dies takes along what still waited in it, and no more than one item that it was just getting; nothing
-/// arrives half or twice, nobody waits for the dead, and their places in a bounded queue come back. A getter that is
-/// stopped (SIGSTOP) stops nobody. A producer that is stopped within the 40 ns in which it has the producers' lock stops other
-/// producers until it goes on.
+/// A process that dies takes along what still waited in it, and no more than one item that it was just getting;
+/// nothing arrives half or twice, nobody waits for the dead, and their places in a bounded queue come back. A getter
+/// that is stopped (SIGSTOP) stops nobody. A producer that is stopped within the 40 ns in which it has the
+/// producers' lock stops other producers until it goes on.
 ///
 /// A `Queue` is a handle: cloning shares the queue, in this process and, inside any message or as an argument of a
-/// process, with others. It needs two descriptors in each process. A forked child has the queue, but not what its parent had
-/// not moved to the ring yet, and it is open there though the parent closed it.
+/// process, with others. It needs two descriptors in each process. A forked child has the queue, but not what its
+/// parent had not moved to the ring yet, and it is open there though the parent closed it.
 ///
 /// # End of a process
 ///
-/// A process that returns from `main` or calls `exit` first waits until what it has put is in the ring. So do not wait for
-/// the end of a producer before its items were taken; [`cancel_join_thread`](Queue::cancel_join_thread) lets it go. When no
-/// other process has the queue any more the wait is given up after a second, with a line on standard error.
+/// A process that returns from `main` or calls `exit` first waits until what it has put is in the ring. So do not
+/// wait for the end of a producer before its items were taken; [`cancel_join_thread`](Queue::cancel_join_thread)
+/// lets it go. When no other process has the queue any more the wait is given up after a second, with a line on
+/// standard error.
 ///
 /// ```
 /// use ipc_queue::Queue;
@@ -101,8 +102,8 @@ impl<T> Queue<T> {
 
     /// Items that were put and not taken, at one instant: in the ring, and in living processes on their way to it.
     ///
-    /// Does not wait for anybody. Others may put and take before the caller looks at the answer. Damaged memory counts
-    /// as empty; a get will say what it is.
+    /// Does not wait for anybody. Others may put and take before the caller looks at the answer. Damaged memory
+    /// counts as empty; a get will say what it is.
     ///
     /// ```
     /// let queue = ipc_queue::Queue::new()?;
@@ -135,8 +136,8 @@ impl<T> Queue<T> {
 
     /// This process, with all its clones of this queue, puts and gets no more: such calls answer `Closed`.
     ///
-    /// Other processes do not notice: they get what was put, and nothing tells them that no more will come. Send them a value
-    /// that says so. Does not wait; what waits for room still goes to the ring.
+    /// Other processes do not notice: they get what was put, and nothing tells them that no more will come. Send
+    /// them a value that says so. Does not wait; what waits for room still goes to the ring.
     ///
     /// ```
     /// let queue = ipc_queue::Queue::new()?;
@@ -149,8 +150,8 @@ impl<T> Queue<T> {
         self.raw.close();
     }
 
-    /// Waits until all that this process has put is in the ring, after [`close`](Queue::close). The end of the process
-    /// does the same by itself.
+    /// Waits until all that this process has put is in the ring, after [`close`](Queue::close). The end of the
+    /// process does the same by itself.
     ///
     /// If nobody takes anything this waits for ever: it is also waited for while others have died. After
     /// [`cancel_join_thread`](Queue::cancel_join_thread) it does not wait.
@@ -203,8 +204,8 @@ impl<T: Serialize> Queue<T> {
     ///
     /// # Errors
     ///
-    /// The value comes back. This process has closed the queue; the value cannot be serialized, or holds a handle, which
-    /// a queue cannot carry; it takes more than a quarter of the ring; the queue's memory is damaged; or this
+    /// The value comes back. This process has closed the queue; the value cannot be serialized, or holds a handle,
+    /// which a queue cannot carry; it takes more than a quarter of the ring; the queue's memory is damaged; or this
     /// process has no slot in the registry, or no thread to keep the value.
     ///
     /// ```
@@ -218,8 +219,8 @@ impl<T: Serialize> Queue<T> {
         self.put_until(value, Deadline::NEVER)
     }
 
-    /// Puts `value` if there is a place for it now. Does not wait but for another producer in the middle of its put, 10
-    /// ms at most.
+    /// Puts `value` if there is a place for it now. Does not wait but for another producer in the middle of its put,
+    /// 10 ms at most.
     ///
     /// # Errors
     ///
@@ -264,8 +265,8 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     ///
-    /// This process has closed the queue; the item is not a `T`, and its bytes come back; the queue's memory is damaged;
-    /// or this thread has no slot in the registry.
+    /// This process has closed the queue; the item is not a `T`, and its bytes come back; the queue's memory is
+    /// damaged; or this thread has no slot in the registry.
     ///
     /// ```
     /// let queue = ipc_queue::Queue::new()?;
@@ -315,8 +316,8 @@ impl<T: DeserializeOwned> Queue<T> {
 
     /// Takes items as they come, sleeping while there are none.
     ///
-    /// It ends after an error that is not about one item, and when this process has closed the queue. That no more will come
-    /// is for the producers to say, by a value of `T`:
+    /// It ends after an error that is not about one item, and when this process has closed the queue. That no more
+    /// will come is for the producers to say, by a value of `T`:
     ///
     /// ```
     /// let queue = ipc_queue::Queue::new()?;
@@ -350,8 +351,8 @@ impl<T: DeserializeOwned> Queue<T> {
 
 /// Bytes, as they are: no serialization, and no copy but into the ring and out of it.
 ///
-/// They are the bytes under the values of the other calls. A queue whose items are bytes only is a `Queue<()>`, or a queue
-/// of anything.
+/// They are the bytes under the values of the other calls. A queue whose items are bytes only is a `Queue<()>`, or a
+/// queue of anything.
 impl<T> Queue<T> {
     /// Puts bytes; waits and fails as [`put`](Queue::put) does.
     ///
@@ -442,8 +443,8 @@ impl<T> Queue<T> {
         Ok(item)
     }
 
-    /// Takes the bytes of the oldest item into `buffer`, whose content they replace and whose memory they use; sleeps while
-    /// there is none.
+    /// Takes the bytes of the oldest item into `buffer`, whose content they replace and whose memory they use;
+    /// sleeps while there is none.
     ///
     /// # Errors
     ///

@@ -68,10 +68,11 @@ impl RawQueue {
         queues.retain(|queue| queue.strong_count() > 0);
         let same = |queue: &Arc<RawQueue>| Arc::ptr_eq(queue.segment.mapping(), segment.mapping());
         if let Some(queue) = queues.iter().filter_map(Weak::upgrade).find(same) {
+            queue.lease.take()?; // its feeder may have given it up
             return Ok(queue);
         }
         let queue = Arc::new(RawQueue {
-            lease: Lease::take(segment.mapping().descriptor())?,
+            lease: Lease::new(segment.mapping().descriptor())?,
             channel,
             segment,
             here: PerProcess::new(),
@@ -81,6 +82,17 @@ impl RawQueue {
         });
         queues.push(Arc::downgrade(&queue));
         Ok(queue)
+    }
+
+    /// Whether this process has the queue for more than its feeder. If not, it gives up its lease; a handle that
+    /// arrives takes it again.
+    pub(crate) fn has_handle(self: &Arc<Self>) -> bool {
+        let _nothing_arrives = QUEUES.get().lock();
+        let has_handle = Arc::strong_count(self) > 1;
+        if !has_handle {
+            self.lease.leave();
+        }
+        has_handle
     }
 
     pub(crate) fn segment(&self) -> &Segment {

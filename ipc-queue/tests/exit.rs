@@ -198,18 +198,26 @@ fn forked_child_has_a_feeder_of_its_own() {
 fn feeder_ends_when_idle_and_comes_again() {
     let _test = support::test(60);
     let queue = Queue::new().unwrap();
-    let is_feeder = |tid: &i32| {
-        let name = fs::read_to_string(format!("/proc/{tid}/comm")).unwrap_or_default();
-        name.trim() == "queue feeder"
-    };
-    let feeders =
-        || support::procfs::threads(std::process::id() as i32).iter().filter(|tid| is_feeder(tid)).count();
     for _ in 0..2 {
         put_all(&queue);
         assert_eq!(feeders(), 1);
         (0..ITEMS).for_each(|i| assert_eq!(queue.get().unwrap(), item(i)));
         until(|| feeders() == 0);
     }
+}
+
+#[test]
+fn backlog_that_nobody_can_take_goes_with_the_last_handle() {
+    let _test = support::test(60);
+    let queue = Queue::new().unwrap();
+    let mut other = fork(thread::park);
+    put_all(&queue);
+    drop(queue);
+    let start = Instant::now();
+    until(|| start.elapsed() > Duration::from_millis(1500));
+    assert_eq!(feeders(), 1); // for the other process has the queue
+    other.kill9();
+    until(|| feeders() == 0);
 }
 
 #[test]
@@ -227,6 +235,13 @@ fn join_ends_when_it_is_cancelled() {
         });
     });
     assert_eq!(child.wait(), Status::Code(0));
+}
+
+/// Feeder threads of this process.
+fn feeders() -> usize {
+    let name = |tid| fs::read_to_string(format!("/proc/self/task/{tid}/comm")).unwrap_or_default();
+    let threads = support::procfs::threads(std::process::id() as i32).into_iter();
+    threads.filter(|&tid| name(tid).trim() == "queue feeder").count()
 }
 
 /// The newest thread of this process.

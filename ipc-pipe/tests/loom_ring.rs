@@ -93,6 +93,22 @@ mod primitive {
                     self.0.swap(value, order)
                 }
 
+                pub(crate) fn fetch_or(&self, value: $number, order: Ordering) -> $number {
+                    step();
+                    self.0.fetch_or(value, order)
+                }
+
+                pub(crate) fn compare_exchange(
+                    &self,
+                    old: $number,
+                    new: $number,
+                    ok: Ordering,
+                    no: Ordering,
+                ) -> Result<$number, $number> {
+                    step();
+                    self.0.compare_exchange(old, new, ok, no)
+                }
+
                 pub(crate) fn fetch_max(&self, value: $number, order: Ordering) -> $number {
                     step();
                     self.0.fetch_max(value, order)

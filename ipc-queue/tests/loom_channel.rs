@@ -126,6 +126,11 @@ mod primitive {
                     self.0.fetch_sub(value, order)
                 }
 
+                pub(crate) fn fetch_or(&self, value: $number, order: Ordering) -> $number {
+                    step();
+                    self.0.fetch_or(value, order)
+                }
+
                 pub(crate) fn fetch_max(&self, value: $number, order: Ordering) -> $number {
                     step();
                     self.0.fetch_max(value, order)
@@ -310,14 +315,18 @@ mod futex {
         static ref WOKEN: Condvar = Condvar::new();
     }
 
-    pub(crate) fn wake(word: &AtomicU32, _: i32) {
+    pub(crate) fn wake(word: &AtomicU32, _: i32) -> usize {
         step();
-        kernel_wake(word);
+        kernel_wake(word).into()
     }
 
     pub(crate) fn wake_all(word: &AtomicU32) {
         step();
         while kernel_wake(word) {}
+    }
+
+    pub(crate) fn sleepers() -> usize {
+        QUEUE.lock().unwrap().sleepers.len()
     }
 
     pub(crate) fn kernel_wake(word: *const AtomicU32) -> bool {
@@ -406,8 +415,12 @@ impl Scene {
 const SWITCHES: usize = 3;
 
 fn model(bound: u32, f: impl Fn(Scene) + Sync + Send + 'static) {
+    model_with(SWITCHES, bound, f);
+}
+
+fn model_with(switches: usize, bound: u32, f: impl Fn(Scene) + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(SWITCHES);
+    builder.preemption_bound = Some(switches);
     builder.check(move || f(Scene::new(bound)));
 }
 
@@ -569,6 +582,52 @@ fn put_that_dies_beside_a_sleeper_leaves_the_wake_to_the_next() {
             scene.dies(Me::new(1), steps);
             scene.put(&Me::new(2), 2);
             assert!([1, 2].contains(&consumer.join().unwrap()));
+        });
+    }
+}
+
+/// The kernel wakes one sleeper for a ringer that died; the others are left to the next who takes.
+#[test]
+fn get_that_dies_leaves_no_producer_asleep() {
+    for steps in 0..20 {
+        model_with(1, 1, move |scene| {
+            scene.put(&Me::new(1), 1);
+            let producers = [2, 3].map(|token| spawn(&scene, token, |scene, me| scene.put(me, 2)));
+            while futex::sleepers() < 2 {
+                loom::thread::yield_now();
+            }
+            let victim = Me::new(4);
+            let finished = live(steps, || _ = scene.try_get(&victim));
+            victim.bury(&scene.words.producers.lock);
+            let me = Me::new(5);
+            let first = scene.get(&me);
+            assert!(first == 2 || !finished);
+            (first..3).for_each(|_| assert_eq!(scene.get(&me), 2));
+            producers.into_iter().for_each(|producer| producer.join().unwrap());
+        });
+    }
+}
+
+/// Whoever was woken may die before it does anything: the next put wakes another.
+#[test]
+fn consumer_that_dies_on_waking_takes_no_other_wake_along() {
+    for steps in 0..30 {
+        model_with(1, 0, move |scene| {
+            let gone = Arc::new(AtomicBool::new(false));
+            let seen = gone.clone();
+            let victim = spawn(&scene, 1, move |scene, me| {
+                live(steps, || _ = scene.get(me));
+                me.bury(&scene.words.producers.lock);
+                seen.store(true, SeqCst);
+            });
+            let survivor = spawn(&scene, 2, |scene, me| scene.get(me));
+            while futex::sleepers() < 2 && !gone.load(SeqCst) {
+                loom::thread::yield_now();
+            }
+            let me = Me::new(3);
+            (1..=2).for_each(|item| scene.put(&me, item));
+            victim.join().unwrap();
+            assert!([1, 2].contains(&survivor.join().unwrap()));
         });
     }
 }

@@ -1,10 +1,15 @@
 //! Bells: futex words that sleepers hang up and that are rung without a system call when nobody sleeps.
 //!
 //! ```text
-//! bell word    bit 31 ASLEEP, all others zero
-//! 0            nobody sleeps: ringing costs one load
-//! ASLEEP       somebody may sleep: the ringer takes it down by a swap and wakes
+//! bell word   bit 31 ASLEEP   bit 30 TURN, another one after each ring   all others zero
+//!
+//! not ASLEEP  nobody sleeps: ringing costs one load
+//! ASLEEP      somebody may sleep: the ringer takes it down, turns TURN and wakes one; if one slept it hangs the bell
+//!             up again, for others may still sleep, and whom it woke may die before doing so
 //! ```
+//!
+//! A sleeper goes to sleep on the word as it hung it up. TURN tells it that somebody rang, though the bell may hang
+//! again by then.
 //!
 //! Both sides need a full barrier: the ringer between publishing and looking at the bell, the sleeper between
 //! hanging it up and looking for what was published. Without it one wake in five is lost on x86.
@@ -20,6 +25,7 @@ use crate::futex::{self, Woken};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering::*, full_fence};
 
 const ASLEEP: u32 = 1 << 31;
+const TURN: u32 = 1 << 30;
 
 /// Wakes one sleeper, who passes it on if there is more to have.
 #[derive(Debug, Default)]
@@ -30,7 +36,7 @@ impl Bell {
     /// Wakes a sleeper. The caller has published, and put a full barrier behind it.
     #[inline(always)]
     pub fn ring(&self) {
-        if self.0.load(Relaxed) != 0 {
+        if self.is_hung() {
             self.ring_slow();
         }
     }
@@ -38,28 +44,45 @@ impl Bell {
     #[cold]
     #[inline(never)]
     fn ring_slow(&self) {
-        if self.0.swap(0, SeqCst) != 0 {
-            futex::wake(&self.0, 1);
+        if self.take_down() && futex::wake(&self.0, 1) > 0 {
+            self.hang_up();
         }
     }
 
     /// Wakes all sleepers, whatever the word says.
     #[cold]
     pub fn ring_all(&self) {
-        self.0.store(0, SeqCst);
+        self.take_down();
         futex::wake_all(&self.0);
     }
 
     /// Sleeps unless `ready`, at most until `until`. Hangs the bell up again on waking: others may still sleep.
     pub fn sleep(&self, mut ready: impl FnMut() -> bool, until: Deadline) -> Woken {
-        self.0.swap(ASLEEP, SeqCst);
-        full_fence(); // the swap alone is no full barrier but on x86
+        let hung = self.hang_up();
+        full_fence(); // a locked instruction is one on x86 only
         if ready() {
             return Woken::Look;
         }
-        let woken = futex::wait(&self.0, ASLEEP, until);
-        self.0.store(ASLEEP, SeqCst);
+        let woken = futex::wait(&self.0, hung, until);
+        self.hang_up();
         woken
+    }
+
+    /// Answers the word as it hangs.
+    fn hang_up(&self) -> u32 {
+        self.0.fetch_or(ASLEEP, SeqCst) | ASLEEP
+    }
+
+    /// False: it did not hang.
+    fn take_down(&self) -> bool {
+        let mut word = self.0.load(Relaxed);
+        while word & ASLEEP != 0 {
+            match self.0.compare_exchange(word, (word ^ TURN) & !ASLEEP, SeqCst, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
     }
 
     /// The word, for [`Me::name`](crate::Me::name).
@@ -68,8 +91,9 @@ impl Bell {
     }
 
     /// Whether somebody may sleep.
+    #[inline(always)]
     pub fn is_hung(&self) -> bool {
-        self.0.load(Relaxed) != 0
+        self.0.load(Relaxed) & ASLEEP != 0
     }
 }
 
@@ -100,22 +124,31 @@ impl RoomBell {
     }
 
     /// Wakes all producers.
+    ///
+    /// The position is taken away last: for a ringer that dies before, the kernel wakes one sleeper, and the next
+    /// to pass rings for the others. A waiter that came in between may have lost its position, so then the next to pass
+    /// rings wherever it is.
     #[cold]
     #[inline(never)]
     pub fn ring_all(&self) {
-        self.at.swap(0, SeqCst); // not a store: it must come after the bell of the waiter whose position it clears
+        full_fence();
         self.bell.ring_all();
+        self.at.swap(0, SeqCst);
+        full_fence();
+        if self.bell.is_hung() {
+            self.at.fetch_max(!0, SeqCst);
+        }
     }
 
     /// Sleeps until the head has come to `position`, at most until `until`.
     ///
-    /// The bell is hung before the position is told. A ringer clears them in the other order, so whichever of the two
-    /// it meets, it wakes us or leaves our position to the next. The nearest position wins.
+    /// The bell is hung before the position is told, so a ringer that takes the position away after it rang sees
+    /// the bell of a waiter whose position that was. The nearest position wins.
     pub fn sleep(&self, position: u64, ready: impl FnOnce() -> bool, until: Deadline) -> Woken {
-        self.bell.0.swap(ASLEEP, SeqCst);
+        let hung = self.bell.hang_up();
         self.at.fetch_max(!position, SeqCst);
         full_fence();
-        if ready() { Woken::Look } else { futex::wait(&self.bell.0, ASLEEP, until) }
+        if ready() { Woken::Look } else { futex::wait(&self.bell.0, hung, until) }
     }
 
     /// The processor that the last consumer ran on.

@@ -3,6 +3,9 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -150,9 +153,6 @@ fn private_shm() -> Result<(), String> {
         |result: i32| (result == 0).then_some(()).ok_or_else(|| std::io::Error::last_os_error().to_string());
     // SAFETY: numbers and strings that end with NUL; only this forked child's namespace changes.
     unsafe {
-        if libc::geteuid() != 0 {
-            step(libc::unshare(libc::CLONE_NEWUSER))?;
-        }
         step(libc::unshare(libc::CLONE_NEWNS))?;
         let none = std::ptr::null();
         step(libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()))?;
@@ -172,19 +172,27 @@ fn private_shm_or_skip(why: &str) {
 
 /// Runs `body` in a process that has not used a registry yet: this binary again, told which part to play.
 fn fresh_process(part: &str) -> Status {
-    let mut child = fork(|| {
-        let program = std::ffi::CString::new(std::env::current_exe().unwrap().to_str().unwrap()).unwrap();
-        let arguments =
-            [c"part".as_ptr(), c"--exact".as_ptr(), c"plays_a_part".as_ptr(), c"--nocapture".as_ptr()];
-        let arguments: Vec<_> = arguments.into_iter().chain([std::ptr::null()]).collect();
-        let part = std::ffi::CString::new(part).unwrap();
-        // SAFETY: strings that end with NUL and a list that ends with null, all alive; single-threaded.
-        unsafe {
-            libc::setenv(c"REGISTRY_PART".as_ptr(), part.as_ptr(), 1);
-            libc::execv(program.as_ptr(), arguments.as_ptr());
-        }
-    });
-    child.wait()
+    let Some(mut command) = as_root(std::env::current_exe().unwrap()) else {
+        say("skipped: a private /dev/shm: this is not root, and may not unshare -Ur");
+        return Status::Code(SKIPPED);
+    };
+    command.args(["--exact", "plays_a_part", "--nocapture"]).env("REGISTRY_PART", part);
+    fork(|| panic!("{}", command.exec())).wait()
+}
+
+/// Whoever is not root is it in a user namespace of its own. It is entered by another program, because libtest runs
+/// a test in a second thread, and who has two may not enter one.
+fn as_root(program: PathBuf) -> Option<Command> {
+    // SAFETY: no conditions.
+    if unsafe { libc::geteuid() } == 0 {
+        return Some(Command::new(program));
+    }
+    let may = Command::new("unshare").args(["-Ur", "true"]).status().is_ok_and(|status| status.success());
+    may.then(|| {
+        let mut command = Command::new("unshare");
+        command.arg("-Ur").arg(program);
+        command
+    })
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use ipc_sync::{Lock, Registry};
 
-use crate::Outcome;
 use crate::support::chaos::Plan;
 use crate::support::shared;
+use crate::{Outcome, lost_wakes};
 
 #[derive(Default)]
 struct Account {
@@ -31,12 +31,13 @@ fn shape(plan: Plan) -> Outcome {
     let before = rescues();
     let report = plan.run(|_| work(&lock, account), || account.operations.load(SeqCst));
     let count = |count: &AtomicU64| count.load(SeqCst);
-    let done =
-        format!("operations {} owner deaths {}", count(&account.operations), count(&account.owner_deaths));
+    let rescued = rescues() - before;
+    let (operations, owner_deaths) = (count(&account.operations), count(&account.owner_deaths));
+    let done = format!("operations {operations} owner deaths {owner_deaths} rescues {rescued}");
     let counts = [
         ("torn", count(&account.torn)),
         ("double owners", count(&account.double_owners)),
-        ("rescues", rescues() - before),
+        ("lost wakes", lost_wakes(&report, rescued)),
     ];
     Outcome::new(&format!("lock {} processes", plan.workers), &report, done, &counts)
 }

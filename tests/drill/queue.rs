@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use ipc_queue::Queue;
 use ipc_sync::Registry;
 
-use crate::Outcome;
 use crate::support::chaos::{Plan, Report};
 use crate::support::{procfs, shared, shared_slice, until};
+use crate::{Outcome, lost_wakes};
 
 const PRODUCERS: usize = 4;
 /// Messages of one producer, over all its lives.
@@ -62,8 +62,9 @@ fn shape(producers: usize, consumers: usize, kills: u64, seed: u64) -> Outcome {
     drain(&mut report, &queue, producers);
     let tally = tally(account, &marks, producers);
     let consumer_kills: u64 = report.kills[producers..].iter().sum();
+    let rescued = rescues() - before;
     let done = format!(
-        "messages {} acked but lost {} of {consumer_kills} consumer kills, delivered though not acked {}",
+        "messages {} acked but lost {} of {consumer_kills} consumer kills, delivered though not acked {}, rescues {rescued}",
         tally.delivered, tally.lost, tally.unacked
     );
     let counts = [
@@ -72,7 +73,7 @@ fn shape(producers: usize, consumers: usize, kills: u64, seed: u64) -> Outcome {
         ("out of order", account.out_of_order.load(Relaxed)),
         ("over the bound", account.over_bound.load(Relaxed)),
         ("lost beyond the dead hands", tally.lost.saturating_sub(consumer_kills)),
-        ("rescues", rescues() - before),
+        ("lost wakes", lost_wakes(&report, rescued)),
     ];
     Outcome::new(&format!("queue {producers}P{consumers}C"), &report, done, &counts)
 }

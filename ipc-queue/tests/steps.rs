@@ -40,7 +40,7 @@ mod primitive {
 }
 
 use support::chaos::Plan;
-use support::step::{Fate, Report, Script};
+use support::step::{Fate, Report, Script, Stage};
 use support::{Child, asleep, fork, shared, until};
 
 /// Small, so that the scripts go round it often.
@@ -169,6 +169,23 @@ fn scene(make: Maker, bound: usize, old: u32, woken: &'static AtomicU32) -> Scen
     Scene { queue, sleeper: RefCell::new(None), woken }
 }
 
+/// Dies in a put.
+fn putter(scene: &Scene, stage: &Stage) {
+    let item = item(VICTIM, 9);
+    ipc_sync::Me::get().unwrap();
+    stage.begin();
+    scene.queue.put(&item);
+    stage.end();
+}
+
+/// Dies in a get.
+fn getter(scene: &Scene, stage: &Stage) {
+    ipc_sync::Me::get().unwrap();
+    stage.begin();
+    let _item = scene.queue.get();
+    stage.end();
+}
+
 /// Everything up to and including the survivor's item `last`: how many came from each producer.
 fn drain(queue: &dyn Fifo, last: u32) -> [u32; 3] {
     let mut from = [0; 3];
@@ -191,13 +208,6 @@ fn go_round(queue: &dyn Fifo) {
 
 fn put(make: Maker) -> Report {
     let woken = shared();
-    let victim = |scene: &Scene, stage: &support::step::Stage| {
-        let item = item(VICTIM, 9);
-        ipc_sync::Me::get().unwrap();
-        stage.begin();
-        scene.queue.put(&item);
-        stage.end();
-    };
     let survivor = |scene: &Scene, fate: Fate| {
         scene.queue.put(&item(SURVIVOR, 7));
         let from = drain(&*scene.queue, 7);
@@ -205,35 +215,22 @@ fn put(make: Maker) -> Report {
         assert!(from[VICTIM as usize] <= 1 && (!fate.finished || from[VICTIM as usize] == 1), "{from:?}");
         go_round(&*scene.queue);
     };
-    Script::new("put", || scene(make, 0, 1, woken), victim, survivor).run()
+    Script::new("put", || scene(make, 0, 1, woken), putter, survivor).run()
 }
 
 fn get(make: Maker) -> Report {
     let woken = shared();
-    let victim = |scene: &Scene, stage: &support::step::Stage| {
-        ipc_sync::Me::get().unwrap();
-        stage.begin();
-        let _item = scene.queue.get();
-        stage.end();
-    };
     let survivor = |scene: &Scene, fate: Fate| {
         scene.queue.put(&item(SURVIVOR, 7));
         let from = drain(&*scene.queue, 7);
         assert!(from[OLD as usize] <= 1 && (!fate.finished || from[OLD as usize] == 0), "{from:?}");
         go_round(&*scene.queue);
     };
-    Script::new("get", || scene(make, 0, 1, woken), victim, survivor).run()
+    Script::new("get", || scene(make, 0, 1, woken), getter, survivor).run()
 }
 
 fn put_to_sleeper(make: Maker) -> Report {
     let woken = shared();
-    let victim = |scene: &Scene, stage: &support::step::Stage| {
-        let item = item(VICTIM, 9);
-        ipc_sync::Me::get().unwrap();
-        stage.begin();
-        scene.queue.put(&item);
-        stage.end();
-    };
     let survivor = |scene: &Scene, fate: Fate| {
         scene.queue.put(&item(SURVIVOR, 8)); // in case the victim did not get so far
         until(|| scene.woken.load(SeqCst) != 0);
@@ -251,7 +248,7 @@ fn put_to_sleeper(make: Maker) -> Report {
             scene.woken.store(1 + producer, SeqCst);
         })
     };
-    Script::new("put to a sleeper", || scene(make, 0, 0, woken), victim, survivor)
+    Script::new("put to a sleeper", || scene(make, 0, 0, woken), putter, survivor)
         .meanwhile(consumer_sleeps)
         .run()
 }
@@ -265,12 +262,6 @@ fn sleep(scene: &Scene, work: impl FnOnce()) {
 fn get_from_full(make: Maker) -> Report {
     const BOUND: usize = 4;
     let woken = shared();
-    let victim = |scene: &Scene, stage: &support::step::Stage| {
-        ipc_sync::Me::get().unwrap();
-        stage.begin();
-        let _item = scene.queue.get();
-        stage.end();
-    };
     let survivor = |scene: &Scene, fate: Fate| {
         let mut numbers = Vec::new();
         loop {
@@ -291,7 +282,7 @@ fn get_from_full(make: Maker) -> Report {
             scene.woken.store(1, SeqCst);
         })
     };
-    Script::new("get from a full queue", || scene(make, BOUND, BOUND as u32, woken), victim, survivor)
+    Script::new("get from a full queue", || scene(make, BOUND, BOUND as u32, woken), getter, survivor)
         .meanwhile(producer_sleeps)
         .run()
 }
@@ -299,32 +290,18 @@ fn get_from_full(make: Maker) -> Report {
 /// Consumers take all that is published before the next producer comes.
 fn put_taken(make: Maker) -> Report {
     let woken = shared();
-    let victim = |scene: &Scene, stage: &support::step::Stage| {
-        let item = item(VICTIM, 9);
-        ipc_sync::Me::get().unwrap();
-        stage.begin();
-        scene.queue.put(&item);
-        stage.end();
-    };
     let survivor = |scene: &Scene, fate: Fate| {
         let published: Vec<_> = (0..scene.queue.len()).map(|_| read(&scene.queue.get()).0).collect();
         assert_eq!(published[0], OLD);
         assert!(published.len() <= 2 && (!fate.finished || published.len() == 2), "{published:?}");
         go_round(&*scene.queue);
     };
-    Script::new("put, then taken", || scene(make, 0, 1, woken), victim, survivor).run()
+    Script::new("put, then taken", || scene(make, 0, 1, woken), putter, survivor).run()
 }
 
 /// Exactly three items fit, whatever the dead producer had counted.
 fn put_bound(make: Maker) -> Report {
     let woken = shared();
-    let victim = |scene: &Scene, stage: &support::step::Stage| {
-        let item = item(VICTIM, 9);
-        ipc_sync::Me::get().unwrap();
-        stage.begin();
-        scene.queue.put(&item);
-        stage.end();
-    };
     let survivor = |scene: &Scene, _| {
         let mut filler = fork(|| {
             loop {
@@ -337,7 +314,7 @@ fn put_bound(make: Maker) -> Report {
         (0..3).for_each(|_| _ = read(&scene.queue.get()));
         go_round(&*scene.queue);
     };
-    Script::new("put, then filled to the bound", || scene(make, 3, 1, woken), victim, survivor).run()
+    Script::new("put, then filled to the bound", || scene(make, 3, 1, woken), putter, survivor).run()
 }
 
 /// Opens the registry and the leak oracle's eyes, in this order: the registry stays.

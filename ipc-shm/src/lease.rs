@@ -178,7 +178,7 @@ fn look(name: &Name) -> Result<Option<FileStat>, OpenError> {
 
 /// Whether a file may be mapped: regular, this user's alone, and not reached by a second name.
 #[allow(clippy::unnecessary_cast)] // a link count has 32 bits on aarch64
-fn check(status: &FileStat) -> Result<(), OpenError> {
+pub(crate) fn check(status: &FileStat) -> Result<(), OpenError> {
     let what = match SFlag::from_bits_truncate(status.st_mode & SFlag::S_IFMT.bits()) {
         SFlag::S_IFREG => "",
         SFlag::S_IFLNK => return Err(OpenError::Symlink),

@@ -129,6 +129,7 @@ mod lease;
 mod mapping;
 mod name;
 mod named;
+mod parcel;
 mod place;
 mod random;
 mod segment;
@@ -140,6 +141,7 @@ pub use header::{HEADER_SIZE, HeaderError, Kind, Segment, header_bytes, layout_h
 pub use mapping::Mapping;
 pub use name::InvalidName;
 pub use named::Origin;
+pub use parcel::{Parcel, ParcelError};
 pub use place::{Cells, OutOfBounds, Shareable, View, copy_in, copy_in_padded, copy_out, copy_out_padded};
 pub use random::random_id;
 pub use segment::{Options, SharedMemory};

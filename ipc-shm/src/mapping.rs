@@ -106,6 +106,11 @@ impl Mapping {
         self.last_user.get_or_init(|| LastUser { name, inode: self.inode });
     }
 
+    /// The name that goes with the last user of the file.
+    pub(crate) fn leased_name(&self) -> Option<&Name> {
+        self.last_user.get().map(|user| &user.name)
+    }
+
     /// Whether nobody can shrink or grow the file behind this mapping any more.
     pub fn is_sealed(&self) -> bool {
         is_sealed(&*self.descriptor)

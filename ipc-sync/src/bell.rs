@@ -68,8 +68,9 @@ impl Bell {
         woken
     }
 
-    /// Answers the word as it hangs.
-    fn hang_up(&self) -> u32 {
+    /// Tells ringers that somebody sleeps; answers the word as it hangs. Before it sleeps, the caller puts a full barrier
+    /// behind this and looks for what was published.
+    pub(crate) fn hang_up(&self) -> u32 {
         self.0.fetch_or(ASLEEP, SeqCst) | ASLEEP
     }
 

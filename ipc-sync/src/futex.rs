@@ -1,4 +1,4 @@
-//! The only futex calls: sleep on a shared word, on two of them, and wake.
+//! The only futex calls: sleep on a shared word, on several of them, and wake.
 //!
 //! No call passes `FUTEX_PRIVATE_FLAG`, with which a wait between processes would never end. EINTR is
 //! answered like a wake: every caller looks at its word again anyway.
@@ -15,17 +15,17 @@ use crate::Deadline;
 pub enum Woken {
     /// A wake, a word that had changed before, a signal: look again.
     Look,
-    /// A wake through the second of two words.
-    Second,
+    /// A wake through another word than the first of several: through that one.
+    Other(usize),
     /// The deadline came.
     TimedOut,
 }
 
-/// How often a wait on one word looks at the other where the kernel cannot wait for two.
+/// How often a wait on one word looks at the others where the kernel cannot wait for many.
 const SLICE: Duration = Duration::from_millis(20);
 
 /// Cleared at the first refusal: kernels before 5.16, valgrind, some sandboxes.
-static KERNEL_WAITS_FOR_TWO: AtomicBool = AtomicBool::new(true);
+static KERNEL_WAITS_FOR_MANY: AtomicBool = AtomicBool::new(true);
 
 /// Sleeps as long as `word` holds `expected`, at most until `deadline`.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Woken {
@@ -60,16 +60,24 @@ pub(crate) fn wake_all(word: &AtomicU32) -> usize {
     wake(word, i32::MAX)
 }
 
-/// Sleeps as long as both words hold what is expected of them, at most until `deadline`.
+/// Most words one sleeps on together: one of one's own, and a ledger's owners. The kernel would take 128.
+pub(crate) const WORDS: usize = 1 + 64;
+
+/// Sleeps as long as all words hold what is expected of them, at most until `deadline`. Looks at the first [`WORDS`] of
+/// them only.
 ///
 /// Where the kernel has no `futex_waitv` it sleeps on the first word in slices of 20 ms, and answers
-/// [`Woken::Look`] after each: the caller looks at the second word itself.
-pub(crate) fn wait_two(first: (&AtomicU32, u32), second: (&AtomicU32, u32), deadline: Deadline) -> Woken {
-    if KERNEL_WAITS_FOR_TWO.load(Relaxed) {
-        if let Some(woken) = wait_vector(first, second, deadline) {
+/// [`Woken::Look`] after each: the caller looks at the other words itself.
+pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Woken {
+    let Some((first, others)) = words.split_first() else { return Woken::Look };
+    if others.is_empty() {
+        return wait(first.0, first.1, deadline);
+    }
+    if KERNEL_WAITS_FOR_MANY.load(Relaxed) {
+        if let Some(woken) = wait_vector(words, deadline) {
             return woken;
         }
-        KERNEL_WAITS_FOR_TWO.store(false, Relaxed);
+        KERNEL_WAITS_FOR_MANY.store(false, Relaxed);
     }
     let slice = Deadline::after(SLICE);
     match wait(first.0, first.1, deadline.min(slice)) {
@@ -79,6 +87,7 @@ pub(crate) fn wait_two(first: (&AtomicU32, u32), second: (&AtomicU32, u32), dead
 }
 
 /// The kernel's `struct futex_waitv`.
+#[derive(Clone, Copy)]
 #[repr(C)]
 struct Waiter {
     value: u64,
@@ -91,6 +100,8 @@ impl Waiter {
     /// `FUTEX2_SIZE_U32` without `FUTEX2_PRIVATE`.
     const SHARED_U32: u32 = 2;
 
+    const NONE: Waiter = Waiter { value: 0, address: 0, flags: 0, reserved: 0 };
+
     fn new((word, expected): (&AtomicU32, u32)) -> Waiter {
         Waiter {
             value: expected.into(),
@@ -102,17 +113,19 @@ impl Waiter {
 }
 
 /// `None` = the kernel, or a filter before it, does not know the call.
-fn wait_vector(first: (&AtomicU32, u32), second: (&AtomicU32, u32), deadline: Deadline) -> Option<Woken> {
-    let waiters = [Waiter::new(first), Waiter::new(second)];
+fn wait_vector(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Option<Woken> {
+    let mut waiters = [Waiter::NONE; WORDS];
+    let count = words.len().min(WORDS);
+    waiters.iter_mut().zip(words).for_each(|(waiter, &word)| *waiter = Waiter::new(word));
     let timeout = deadline.timespec();
     let timeout = timeout.as_ref().map_or(null(), |time| time as *const libc::timespec);
-    // SAFETY: the kernel reads two waiters from this frame, the two aligned words behind live references, and a
+    // SAFETY: the kernel reads `count` waiters from this frame, the aligned words behind live references, and a
     // timespec that is null or lives in this frame; it writes nothing.
     let result = unsafe {
         libc::syscall(
             libc::SYS_futex_waitv,
             waiters.as_ptr(),
-            waiters.len() as libc::c_uint,
+            count as libc::c_uint,
             0,
             timeout,
             libc::CLOCK_MONOTONIC,
@@ -120,7 +133,7 @@ fn wait_vector(first: (&AtomicU32, u32), second: (&AtomicU32, u32), deadline: De
     };
     match result {
         0 => Some(Woken::Look),
-        1 => Some(Woken::Second),
+        1.. => Some(Woken::Other(result as usize)),
         _ => match errno() {
             libc::ETIMEDOUT => Some(Woken::TimedOut),
             libc::EAGAIN | libc::EINTR => Some(Woken::Look),

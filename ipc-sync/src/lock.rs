@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use ipc_shm::Cells;
 use serde::{Deserialize, Serialize};
 
-use crate::arena::{CreateError, Place, Primitive};
 use crate::me::current_token;
 use crate::primitive::{AtomicU32, Ordering::Relaxed};
 use crate::raw_lock::{Acquired, RawLock, RawLockError};
-use crate::{Deadline, Me, Registry, RegistryError};
+use crate::{CreateError, Deadline, Me, NamedError, Place, Primitive, Registry, RegistryError};
 
 /// ```text
 /// 0 4 word      see `raw_lock`
@@ -133,7 +132,25 @@ impl Lock {
     ///
     /// No memory, no descriptor, or no registry for this process.
     pub fn new() -> Result<Lock, CreateError> {
-        Ok(Lock { cell: Place::new()? })
+        Ok(Lock { cell: Place::new(|_| ())? })
+    }
+
+    /// The lock of this name; made, free, if there is none. The name goes with its last user, dead or alive.
+    ///
+    /// ```
+    /// # let name = &format!("doc-lock-{}", std::process::id());
+    /// let lock = ipc_sync::Lock::named(name)?;
+    /// let same = ipc_sync::Lock::named(name)?; // in this process or another
+    /// let _guard = lock.lock()?;
+    /// assert!(same.try_lock().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`NamedError`]; what was found under the name is not touched.
+    pub fn named(name: &str) -> Result<Lock, NamedError> {
+        Ok(Lock { cell: Place::named(name, |_| ())?.0 })
     }
 
     /// Takes the lock; sleeps while a living thread has it. When the holder dies, the lock comes here or to another

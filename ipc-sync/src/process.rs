@@ -71,6 +71,13 @@ pub fn forks() -> u32 {
     FORKS.load(Relaxed)
 }
 
+static COPIES: AtomicU32 = AtomicU32::new(0);
+
+/// How often this process was copied by fork: what it had before may have other users since.
+pub(crate) fn copies() -> u32 {
+    COPIES.load(Relaxed)
+}
+
 /// Has `in_child` called in each forked child, right after the count was raised.
 pub(crate) fn watch_forks(in_child: fn()) {
     static IN_CHILD: OnceLock<fn()> = OnceLock::new();
@@ -78,8 +85,11 @@ pub(crate) fn watch_forks(in_child: fn()) {
         FORKS.fetch_add(1, Relaxed);
         IN_CHILD.get().inspect(|handler| handler());
     }
+    extern "C" fn before() {
+        COPIES.fetch_add(1, Relaxed);
+    }
     if IN_CHILD.set(in_child).is_ok() {
-        // SAFETY: `child` only touches atomics and what `in_child` touches, which is async-signal-safe.
-        unsafe { libc::pthread_atfork(None, None, Some(child)) };
+        // SAFETY: both only touch atomics and what `in_child` touches, which is async-signal-safe.
+        unsafe { libc::pthread_atfork(Some(before), None, Some(child)) };
     }
 }

@@ -94,6 +94,16 @@ impl From<io::Error> for RegistryError {
     }
 }
 
+/// Whether one can sleep beside an owner.
+enum Watch<'a> {
+    /// On this word as long as it holds this.
+    On(&'a AtomicU32, u32),
+    /// Nobody will mark its end: not for long.
+    Blind,
+    /// Something has changed: no.
+    Over,
+}
+
 /// The table that this process uses, mapped until it ends: the kernel may write to it until then.
 pub struct Registry {
     segment: Segment,
@@ -189,39 +199,55 @@ impl Registry {
 
     /// Sleeps on `word` and on the owner of `token` together, until one of them changes or `until` comes.
     pub(crate) fn sleep(&self, word: (&AtomicU32, u32), token: u32, until: Deadline) -> Woken {
-        match self.look(token) {
-            Owner::Dead => Woken::Look,
-            Owner::Alive { live, seen } => self.sleep_on_both(word, token, (live, seen), until),
-            Owner::Unmarked | Owner::Unclear => {
-                match futex::wait(word.0, word.1, until.min(Deadline::after(SLICE))) {
-                    Woken::TimedOut if !until.has_passed() => Woken::Look,
-                    woken => woken,
+        self.sleep_any(word, [token], until)
+    }
+
+    /// Sleeps on `word` and on the owners of all `tokens` together, 64 at most, until one of them changes or `until` comes.
+    /// Does not sleep if one of them is dead.
+    pub(crate) fn sleep_any(
+        &self,
+        word: (&AtomicU32, u32),
+        tokens: impl IntoIterator<Item = u32>,
+        until: Deadline,
+    ) -> Woken {
+        let mut words = [word; futex::WORDS];
+        let (mut count, mut round) = (1, until);
+        for token in tokens.into_iter().take(futex::WORDS - 1) {
+            match self.watch(token) {
+                Watch::Over => return Woken::Look,
+                Watch::Blind => round = until.min(Deadline::after(SLICE)),
+                Watch::On(live, watched) => {
+                    words[count] = (live, watched);
+                    count += 1;
                 }
             }
         }
+        match futex::wait_any(&words[..count], round) {
+            Woken::TimedOut if round != until => Woken::Look,
+            Woken::Other(index) => {
+                futex::wake_all(words[index].0); // the kernel woke only us
+                Woken::Other(index)
+            }
+            woken => woken,
+        }
     }
 
-    fn sleep_on_both(
-        &self,
-        word: (&AtomicU32, u32),
-        token: u32,
-        live: (&AtomicU32, u32),
-        until: Deadline,
-    ) -> Woken {
-        let (live, seen) = live;
+    /// Has the end of the owner of `token` told to those who sleep on its live word.
+    fn watch(&self, token: u32) -> Watch<'_> {
+        let (live, seen) = match self.look(token) {
+            Owner::Dead => return Watch::Over,
+            Owner::Unmarked | Owner::Unclear => return Watch::Blind,
+            Owner::Alive { live, seen } => (live, seen),
+        };
         let watched = seen | WAITERS;
         if seen != watched && live.compare_exchange(seen, watched, SeqCst, Relaxed).is_err() {
-            return Woken::Look;
+            return Watch::Over;
         }
         // The slot may have got a new owner before our bit was there to tell it of us.
-        if !matches!(self.look(token), Owner::Alive { .. }) {
-            return Woken::Look;
+        match self.look(token) {
+            Owner::Alive { .. } => Watch::On(live, watched),
+            _ => Watch::Over,
         }
-        let woken = futex::wait_two(word, (live, watched), until);
-        if woken == Woken::Second {
-            futex::wake_all(live); // the kernel woke only us
-        }
-        woken
     }
 
     /// Asks /proc whether the owner of `token` has ended, and marks its slot if so: for threads whose word the

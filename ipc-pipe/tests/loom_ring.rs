@@ -1,8 +1,7 @@
 //! Interleavings of the ring of a pipe, with a death before each step of its writer.
 //!
-//! `ring.rs` itself and the room bell are compiled here a second time, over loom's atomics. The kernel is a model: a
-//! futex and a socket are queues without timeouts, so that a wake that only the backstop would repair is a deadlock
-//! here; a death is an unwinding before the step that the thread did not live to do.
+//! `ring.rs` itself and the room bell are compiled here a second time, over the atomics and the kernel of `world`. The
+//! socket is a model of its own: a queue without timeouts.
 
 #[path = "../../ipc-sync/src/bell.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs)]
@@ -13,52 +12,23 @@ mod frame;
 #[path = "../src/ring.rs"]
 #[allow(dead_code)]
 mod ring;
+#[path = "../../tests/support/loom/mod.rs"]
+mod world;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use frame::Flags;
-use futex::Socket;
-use primitive::live;
 use ring::{Consumer, Frame, Producer, Words};
+use socket::Socket;
+use world::{Deadline, each_death, explore, futex};
 
-/// Time stands still, and nobody times out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Deadline;
-
-/// loom's atomics, of which a mortal thread may do only so many operations.
+/// What the ring finds in its crate.
 mod primitive {
     use std::cell::Cell;
 
     pub(crate) use super::bell::RoomBell;
-    pub(crate) use loom::sync::atomic::Ordering;
-
-    loom::thread_local! {
-        static STEPS_LEFT: Cell<usize> = Cell::new(usize::MAX);
-    }
-
-    /// The thread is dead: unwinds to [`live`].
-    struct Died;
-
-    /// Runs `f`, which dies before its step number `steps`; true if it lived to its end.
-    pub(crate) fn live(steps: usize, f: impl FnOnce()) -> bool {
-        STEPS_LEFT.with(|left| left.set(steps));
-        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
-        STEPS_LEFT.with(|left| left.set(usize::MAX));
-        match end {
-            Ok(()) => true,
-            Err(payload) if payload.is::<Died>() => false,
-            Err(payload) => std::panic::resume_unwind(payload),
-        }
-    }
-
-    pub(crate) fn step() {
-        STEPS_LEFT.with(|left| match left.get() {
-            usize::MAX => {}
-            0 => std::panic::resume_unwind(Box::new(Died)),
-            more => left.set(more - 1),
-        })
-    }
+    pub(crate) use super::world::primitive::*;
 
     std::thread_local! {
         /// Leaves the barriers out; loom's threads are coroutines of the test's one thread.
@@ -67,62 +37,9 @@ mod primitive {
 
     pub(crate) fn full_fence() {
         if !NO_BARRIERS.get() {
-            loom::sync::atomic::fence(Ordering::SeqCst);
+            super::world::primitive::full_fence();
         }
     }
-
-    macro_rules! atomic {
-        ($name:ident, $number:ty) => {
-            #[derive(Debug, Default)]
-            pub(crate) struct $name(loom::sync::atomic::$name);
-
-            #[allow(dead_code)] // the ring needs some of one and some of the other
-            impl $name {
-                pub(crate) fn load(&self, order: Ordering) -> $number {
-                    step();
-                    self.0.load(order)
-                }
-
-                pub(crate) fn store(&self, value: $number, order: Ordering) {
-                    step();
-                    self.0.store(value, order)
-                }
-
-                pub(crate) fn swap(&self, value: $number, order: Ordering) -> $number {
-                    step();
-                    self.0.swap(value, order)
-                }
-
-                pub(crate) fn fetch_or(&self, value: $number, order: Ordering) -> $number {
-                    step();
-                    self.0.fetch_or(value, order)
-                }
-
-                pub(crate) fn compare_exchange(
-                    &self,
-                    old: $number,
-                    new: $number,
-                    ok: Ordering,
-                    no: Ordering,
-                ) -> Result<$number, $number> {
-                    step();
-                    self.0.compare_exchange(old, new, ok, no)
-                }
-
-                pub(crate) fn fetch_max(&self, value: $number, order: Ordering) -> $number {
-                    step();
-                    self.0.fetch_max(value, order)
-                }
-
-                /// As the kernel does it: not a step of the thread.
-                pub(crate) fn by_kernel(&self) -> $number {
-                    self.0.load(Ordering::SeqCst)
-                }
-            }
-        };
-    }
-    atomic!(AtomicU32, u32);
-    atomic!(AtomicU64, u64);
 }
 
 /// A ring of eight words.
@@ -154,43 +71,11 @@ mod bytes {
     }
 }
 
-/// What the kernel keeps: futexes, and the socket of a pipe.
-mod futex {
+/// The socket of a pipe.
+mod socket {
     use loom::sync::{Condvar, Mutex};
 
-    use super::Deadline;
-    use super::primitive::{AtomicU32, step};
-
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) enum Woken {
-        Look,
-    }
-
-    loom::lazy_static! {
-        /// One queue for all words: a wake too many is allowed, one too few is not.
-        static ref SLEEPERS: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
-    }
-
-    pub(crate) fn wait(word: &AtomicU32, expected: u32, _: Deadline) -> Woken {
-        step();
-        let mut wakes = SLEEPERS.0.lock().unwrap();
-        let before = *wakes;
-        while word.by_kernel() == expected && *wakes == before {
-            wakes = SLEEPERS.1.wait(wakes).unwrap();
-        }
-        Woken::Look
-    }
-
-    pub(crate) fn wake_all(_: &AtomicU32) -> usize {
-        step();
-        *SLEEPERS.0.lock().unwrap() += 1;
-        SLEEPERS.1.notify_all();
-        0
-    }
-
-    pub(crate) fn wake(word: &AtomicU32, _: i32) -> usize {
-        wake_all(word)
-    }
+    use super::primitive::step;
 
     #[derive(Debug, Default)]
     struct Queue {
@@ -247,7 +132,7 @@ impl Scene {
         let position = producer.needs(16, &self.bytes);
         while !producer.has_room(&self.words, position) {
             let ready = || self.words.taken() >= position;
-            self.words.reader.room.sleep(position, ready, Deadline);
+            self.words.reader.room.sleep(position, ready, Deadline::NEVER);
         }
         let payload = value.to_ne_bytes();
         let frame = Frame { flags: Flags::WHOLE, processor: 0, prefix: &[value], payload: &payload };
@@ -302,13 +187,8 @@ impl Scene {
 const SWITCHES: usize = 3;
 
 fn model(f: impl Fn(Scene) + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(SWITCHES);
-    builder.check(move || f(Scene::default()));
+    explore(SWITCHES, move || f(Scene::default()));
 }
-
-/// More steps than sending two frames takes.
-const STEPS: usize = 24;
 
 #[test]
 fn frames_are_whole_and_in_order() {
@@ -338,49 +218,35 @@ fn writer_that_waits_for_room_is_woken() {
     });
 }
 
+/// Sends 1 and 2 in a thread that dies before each of its steps; then the thread does `after`.
+fn for_each_death(after: fn(&Scene), check: fn(&[u64])) {
+    each_death(SWITCHES, move |mortal| {
+        let scene = Scene::default();
+        let (writer, mortal) = (scene.clone(), mortal.clone());
+        let writer = loom::thread::spawn(move || {
+            mortal.live(|| {
+                let mut producer = writer.writer();
+                (1..=2).for_each(|value| writer.put(&mut producer, value));
+            });
+            after(&writer);
+            writer.socket.close();
+        });
+        check(&scene.drain());
+        writer.join().unwrap();
+    });
+}
+
 #[test]
 fn dead_writer_leaves_whole_frames_and_end_of_file() {
-    for steps in 0..STEPS {
-        model(move |scene| {
-            let writer = scene.clone();
-            let writer = loom::thread::spawn(move || {
-                live(steps, || {
-                    let mut producer = writer.writer();
-                    (1..=2).for_each(|value| writer.put(&mut producer, value));
-                });
-                writer.socket.close();
-            });
-            let got = scene.drain();
-            assert_eq!(got, [1, 2][..got.len()]);
-            writer.join().unwrap();
-        });
-    }
+    for_each_death(|_| (), |got| assert_eq!(got, &[1, 2][..got.len()]));
 }
 
 #[test]
 fn next_writer_goes_on_where_a_dead_one_ended() {
-    let mut longest = false;
-    for steps in 0..STEPS {
-        let finished = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let seen = finished.clone();
-        model(move |scene| {
-            let (writer, seen) = (scene.clone(), seen.clone());
-            let writer = loom::thread::spawn(move || {
-                let lived = live(steps, || {
-                    let mut producer = writer.writer();
-                    (1..=2).for_each(|value| writer.put(&mut producer, value));
-                });
-                seen.fetch_or(lived, std::sync::atomic::Ordering::SeqCst);
-                writer.put(&mut writer.writer(), 9);
-                writer.socket.close();
-            });
-            let got = scene.drain();
-            assert!([&[9][..], &[1, 9], &[1, 2, 9]].contains(&&got[..]), "{got:?}");
-            writer.join().unwrap();
-        });
-        longest |= finished.load(std::sync::atomic::Ordering::SeqCst);
-    }
-    assert!(longest, "more steps than {STEPS}: some deaths were not tried");
+    for_each_death(
+        |scene| scene.put(&mut scene.writer(), 9),
+        |got| assert!([&[9][..], &[1, 9], &[1, 2, 9]].contains(&got), "{got:?}"),
+    );
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! Interleavings of the ring's algorithm, with a death before each of its steps.
 //!
-//! `channel.rs` itself and the bells are compiled here a second time, over loom's atomics. The producers' lock is a
-//! model of one (the real one has its own model in `ipc-sync`), and so is the kernel: a futex is a queue without
-//! timeouts, so that a wake that only the backstop would repair is a deadlock here; a death is an unwinding before
-//! the step that the thread did not live to do, followed by what the kernel does then.
+//! `channel.rs` itself and the bells are compiled here a second time, over the atomics and the kernel of `world`. The
+//! producers' lock is a model of one: the real one has its own model in `ipc-sync`.
 
 #[path = "../../ipc-sync/src/bell.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs)]
@@ -11,78 +9,33 @@ mod bell;
 #[path = "../src/channel.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod channel;
+#[path = "../../tests/support/loom/mod.rs"]
+mod world;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use channel::{Channel, Put, Words};
-use primitive::{Bytes, ENTRIES, Me, View, live};
+use primitive::{Bytes, ENTRIES, Me, View};
+use world::{Deadline, Mortal, each_death, explore, futex};
 
-/// Time stands still, and nobody times out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Deadline;
-
-impl Deadline {
-    const NEVER: Deadline = Deadline;
-
-    fn after(_: std::time::Duration) -> Deadline {
-        Deadline
-    }
-}
-
-/// loom's atomics, of which a mortal thread may do only so many operations, and models of what the ring rests on.
+/// What the ring finds in its crate, and models of what it rests on.
 mod primitive {
     use std::cell::Cell;
     use std::ops::Deref;
     use std::sync::Arc;
 
-    pub(crate) use super::Deadline;
     pub(crate) use super::bell::{Bell, RoomBell};
-    pub(crate) use super::futex::Woken;
+    pub(crate) use super::world::primitive::*;
+    pub(crate) use super::world::{Deadline, futex::Woken};
     pub(crate) use ipc_pipe::{Flags, HEADER, Header, MAX_PAYLOAD, span};
     pub(crate) use ipc_sync::{Acquired, RawLockError};
-    pub(crate) use loom::sync::atomic::Ordering;
     use loom::sync::{Condvar, Mutex};
 
     pub(crate) const ENTRIES: usize = 2;
 
-    loom::thread_local! {
-        static STEPS_LEFT: Cell<usize> = Cell::new(usize::MAX);
-    }
-
-    /// The thread is dead: unwinds to [`live`].
-    struct Died;
-
-    /// Runs `f`, which dies before its step number `steps`; true if it lived to its end.
-    pub(crate) fn live(steps: usize, f: impl FnOnce()) -> bool {
-        STEPS_LEFT.with(|left| left.set(steps));
-        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
-        STEPS_LEFT.with(|left| left.set(usize::MAX));
-        match end {
-            Ok(()) => true,
-            Err(payload) if payload.is::<Died>() => false,
-            Err(payload) => std::panic::resume_unwind(payload),
-        }
-    }
-
-    pub(crate) fn step() {
-        STEPS_LEFT.with(|left| match left.get() {
-            usize::MAX => {}
-            0 => std::panic::resume_unwind(Box::new(Died)),
-            more => left.set(more - 1),
-        })
-    }
-
-    pub(crate) fn full_fence() {
-        loom::sync::atomic::fence(Ordering::SeqCst);
-    }
-
     pub(crate) fn complete_barrier() {
         full_fence();
-    }
-
-    pub(crate) fn processor() -> u32 {
-        0
     }
 
     std::thread_local! {
@@ -93,69 +46,6 @@ mod primitive {
     pub(crate) fn mutant() -> u8 {
         MUTANT.get()
     }
-
-    macro_rules! atomic {
-        ($name:ident, $number:ty) => {
-            #[derive(Debug, Default)]
-            pub(crate) struct $name(loom::sync::atomic::$name);
-
-            #[allow(dead_code)] // the ring needs some of one and some of the other
-            impl $name {
-                pub(crate) fn load(&self, order: Ordering) -> $number {
-                    step();
-                    self.0.load(order)
-                }
-
-                pub(crate) fn store(&self, value: $number, order: Ordering) {
-                    step();
-                    self.0.store(value, order)
-                }
-
-                pub(crate) fn swap(&self, value: $number, order: Ordering) -> $number {
-                    step();
-                    self.0.swap(value, order)
-                }
-
-                pub(crate) fn fetch_add(&self, value: $number, order: Ordering) -> $number {
-                    step();
-                    self.0.fetch_add(value, order)
-                }
-
-                pub(crate) fn fetch_sub(&self, value: $number, order: Ordering) -> $number {
-                    step();
-                    self.0.fetch_sub(value, order)
-                }
-
-                pub(crate) fn fetch_or(&self, value: $number, order: Ordering) -> $number {
-                    step();
-                    self.0.fetch_or(value, order)
-                }
-
-                pub(crate) fn fetch_max(&self, value: $number, order: Ordering) -> $number {
-                    step();
-                    self.0.fetch_max(value, order)
-                }
-
-                pub(crate) fn compare_exchange(
-                    &self,
-                    old: $number,
-                    new: $number,
-                    ok: Ordering,
-                    no: Ordering,
-                ) -> Result<$number, $number> {
-                    step();
-                    self.0.compare_exchange(old, new, ok, no)
-                }
-
-                /// As the kernel does it: not a step of the thread.
-                pub(crate) fn by_kernel(&self) -> $number {
-                    self.0.load(Ordering::SeqCst)
-                }
-            }
-        };
-    }
-    atomic!(AtomicU32, u32);
-    atomic!(AtomicU64, u64);
 
     /// Words that threads share.
     #[derive(Debug)]
@@ -289,71 +179,6 @@ mod primitive {
     }
 }
 
-/// Futexes without timeouts: a queue of sleepers, of whom a wake takes the first out that sleeps on its word.
-mod futex {
-    use super::Deadline;
-    use super::primitive::{AtomicU32, step};
-    use loom::sync::{Condvar, Mutex};
-
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) enum Woken {
-        Look,
-    }
-
-    #[derive(Default)]
-    struct Queue {
-        next: usize,
-        sleepers: Vec<(usize, *const AtomicU32)>,
-    }
-
-    #[allow(unsafe_code)]
-    // SAFETY: the pointers are compared and never followed.
-    unsafe impl Send for Queue {}
-
-    loom::lazy_static! {
-        static ref QUEUE: Mutex<Queue> = Mutex::new(Queue::default());
-        static ref WOKEN: Condvar = Condvar::new();
-    }
-
-    pub(crate) fn wake(word: &AtomicU32, _: i32) -> usize {
-        step();
-        kernel_wake(word).into()
-    }
-
-    pub(crate) fn wake_all(word: &AtomicU32) {
-        step();
-        while kernel_wake(word) {}
-    }
-
-    pub(crate) fn sleepers() -> usize {
-        QUEUE.lock().unwrap().sleepers.len()
-    }
-
-    pub(crate) fn kernel_wake(word: *const AtomicU32) -> bool {
-        let sleepers = &mut QUEUE.lock().unwrap().sleepers;
-        let first = sleepers.iter().position(|&(_, on)| on == word);
-        if let Some(first) = first {
-            sleepers.remove(first);
-            WOKEN.notify_all();
-        }
-        first.is_some()
-    }
-
-    pub(crate) fn wait(word: &AtomicU32, expected: u32, _: Deadline) -> Woken {
-        step();
-        let mut queue = QUEUE.lock().unwrap();
-        if word.by_kernel() == expected {
-            let ticket = queue.next;
-            queue.next += 1;
-            queue.sleepers.push((ticket, word));
-            while queue.sleepers.iter().any(|&(other, _)| other == ticket) {
-                queue = WOKEN.wait(queue).unwrap();
-            }
-        }
-        Woken::Look
-    }
-}
-
 /// One ring and the threads' views of it.
 #[derive(Clone)]
 struct Scene {
@@ -404,8 +229,8 @@ impl Scene {
     }
 
     /// Puts 1 as a thread that dies before its step number `steps`; true if it lived to its end.
-    fn dies(&self, me: Me, steps: usize) -> bool {
-        let finished = live(steps, || self.put(&me, 1));
+    fn dies(&self, me: Me, mortal: &Mortal) -> bool {
+        let finished = mortal.live(|| self.put(&me, 1));
         me.bury(&self.words.producers.lock);
         finished
     }
@@ -419,9 +244,7 @@ fn model(bound: u32, f: impl Fn(Scene) + Sync + Send + 'static) {
 }
 
 fn model_with(switches: usize, bound: u32, f: impl Fn(Scene) + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(switches);
-    builder.check(move || f(Scene::new(bound)));
+    explore(switches, move || f(Scene::new(bound)));
 }
 
 fn spawn<R: 'static>(
@@ -503,21 +326,13 @@ fn producer_that_sleeps_for_room_is_woken() {
     });
 }
 
-/// Puts 1 in a thread that dies before step 0, 1, 2… until it lives to its end; then runs `after`, which is told
-/// whether it did.
+/// Puts 1 in a thread that dies before each of its steps; then runs `after`, which is told whether it lived.
 fn for_each_death(bound: u32, after: fn(&Scene, bool)) {
-    for steps in 0.. {
-        let lived = Arc::new(AtomicBool::new(false));
-        let seen = lived.clone();
-        model(bound, move |scene| {
-            let finished = scene.dies(Me::new(1), steps);
-            seen.fetch_or(finished, SeqCst);
-            after(&scene, finished);
-        });
-        if lived.load(SeqCst) {
-            return assert!(steps > 10, "a put has more steps than {steps}");
-        }
-    }
+    each_death(SWITCHES, move |mortal| {
+        let scene = Scene::new(bound);
+        let finished = scene.dies(Me::new(1), mortal);
+        after(&scene, finished);
+    });
 }
 
 fn put_again() {
@@ -576,60 +391,57 @@ fn put_that_dies_leaves_the_count_right() {
 /// The death may be at any step, also between the consumer's wake and its claim.
 #[test]
 fn put_that_dies_beside_a_sleeper_leaves_the_wake_to_the_next() {
-    for steps in 0..30 {
-        model(0, move |scene| {
-            let consumer = spawn(&scene, 3, |scene, me| scene.get(me));
-            scene.dies(Me::new(1), steps);
-            scene.put(&Me::new(2), 2);
-            assert!([1, 2].contains(&consumer.join().unwrap()));
-        });
-    }
+    each_death(SWITCHES, |mortal| {
+        let scene = Scene::new(0);
+        let consumer = spawn(&scene, 3, |scene, me| scene.get(me));
+        scene.dies(Me::new(1), mortal);
+        scene.put(&Me::new(2), 2);
+        assert!([1, 2].contains(&consumer.join().unwrap()));
+    });
 }
 
 /// The kernel wakes one sleeper for a ringer that died; the others are left to the next who takes.
 #[test]
 fn get_that_dies_leaves_no_producer_asleep() {
-    for steps in 0..20 {
-        model_with(1, 1, move |scene| {
-            scene.put(&Me::new(1), 1);
-            let producers = [2, 3].map(|token| spawn(&scene, token, |scene, me| scene.put(me, 2)));
-            while futex::sleepers() < 2 {
-                loom::thread::yield_now();
-            }
-            let victim = Me::new(4);
-            let finished = live(steps, || _ = scene.try_get(&victim));
-            victim.bury(&scene.words.producers.lock);
-            let me = Me::new(5);
-            let first = scene.get(&me);
-            assert!(first == 2 || !finished);
-            (first..3).for_each(|_| assert_eq!(scene.get(&me), 2));
-            producers.into_iter().for_each(|producer| producer.join().unwrap());
-        });
-    }
+    each_death(1, |mortal| {
+        let scene = Scene::new(1);
+        scene.put(&Me::new(1), 1);
+        let producers = [2, 3].map(|token| spawn(&scene, token, |scene, me| scene.put(me, 2)));
+        while futex::sleepers() < 2 {
+            loom::thread::yield_now();
+        }
+        let victim = Me::new(4);
+        let finished = mortal.live(|| _ = scene.try_get(&victim));
+        victim.bury(&scene.words.producers.lock);
+        let me = Me::new(5);
+        let first = scene.get(&me);
+        assert!(first == 2 || !finished);
+        (first..3).for_each(|_| assert_eq!(scene.get(&me), 2));
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
+    });
 }
 
 /// Whoever was woken may die before it does anything: the next put wakes another.
 #[test]
 fn consumer_that_dies_on_waking_takes_no_other_wake_along() {
-    for steps in 0..30 {
-        model_with(1, 0, move |scene| {
-            let gone = Arc::new(AtomicBool::new(false));
-            let seen = gone.clone();
-            let victim = spawn(&scene, 1, move |scene, me| {
-                live(steps, || _ = scene.get(me));
-                me.bury(&scene.words.producers.lock);
-                seen.store(true, SeqCst);
-            });
-            let survivor = spawn(&scene, 2, |scene, me| scene.get(me));
-            while futex::sleepers() < 2 && !gone.load(SeqCst) {
-                loom::thread::yield_now();
-            }
-            let me = Me::new(3);
-            (1..=2).for_each(|item| scene.put(&me, item));
-            victim.join().unwrap();
-            assert!([1, 2].contains(&survivor.join().unwrap()));
+    each_death(1, |mortal| {
+        let scene = Scene::new(0);
+        let (gone, mortal) = (Arc::new(AtomicBool::new(false)), mortal.clone());
+        let seen = gone.clone();
+        let victim = spawn(&scene, 1, move |scene, me| {
+            mortal.live(|| _ = scene.get(me));
+            me.bury(&scene.words.producers.lock);
+            seen.store(true, SeqCst);
         });
-    }
+        let survivor = spawn(&scene, 2, |scene, me| scene.get(me));
+        while futex::sleepers() < 2 && !gone.load(SeqCst) {
+            loom::thread::yield_now();
+        }
+        let me = Me::new(3);
+        (1..=2).for_each(|item| scene.put(&me, item));
+        victim.join().unwrap();
+        assert!([1, 2].contains(&survivor.join().unwrap()));
+    });
 }
 
 /// A fault put in on purpose must fail in one of these.

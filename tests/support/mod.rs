@@ -30,6 +30,7 @@
 //! | `procfs`   | what the kernel tells of a process: state, system call, children                       |
 //! | `cpu`      | `pin`                                                                                  |
 //! | `say`      | a line on standard error that libtest does not keep back                               |
+//! | `loom/`    | threads and a kernel for the models; they include it themselves, for it needs loom     |
 #![allow(dead_code, unused_imports)] // each test binary uses its part of the kit
 #![allow(unreachable_pub)] // the kit is private to whoever includes it, and open inside
 

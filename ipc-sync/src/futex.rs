@@ -1,11 +1,11 @@
-//! The only futex calls: sleep on a shared word, on several of them, and wake.
+//! The only futex calls: sleep on a shared word, on several of them, wake, and change-and-wake.
 //!
 //! No call passes `FUTEX_PRIVATE_FLAG`, with which a wait between processes would never end. EINTR is
 //! answered like a wake: every caller looks at its word again anyway.
 #![allow(unsafe_code)]
 
 use std::ptr::null;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::Deadline;
@@ -58,6 +58,50 @@ pub(crate) fn wake(word: &AtomicU32, count: i32) -> usize {
 /// Wakes all sleepers of `word`.
 pub(crate) fn wake_all(word: &AtomicU32) -> usize {
     wake(word, i32::MAX)
+}
+
+/// Sets bit number `bit` of `word` and wakes up to `count` sleepers of `sleepers`, which may be the same word.
+///
+/// Both are one system call: no death can come between a change and the wake that tells of it.
+#[cold]
+pub(crate) fn set_bit_and_wake(word: &AtomicU32, bit: u32, sleepers: &AtomicU32, count: i32) {
+    const OR: u32 = 2;
+    const ARGUMENT_IS_A_BIT_NUMBER: u32 = 8;
+    if !wake_op(word, (OR | ARGUMENT_IS_A_BIT_NUMBER) << 28 | bit << 12, sleepers, count) {
+        word.fetch_or(1 << bit, SeqCst);
+        wake(sleepers, count);
+    }
+}
+
+/// Adds 1 to `word`, wrapping, and wakes up to `count` sleepers of `sleepers`, which may be the same word.
+///
+/// Both are one system call, see [`set_bit_and_wake`].
+#[cold]
+pub(crate) fn increment_and_wake(word: &AtomicU32, sleepers: &AtomicU32, count: i32) {
+    const ADD: u32 = 1;
+    if !wake_op(word, ADD << 28 | 1 << 12, sleepers, count) {
+        word.fetch_add(1, SeqCst);
+        wake(sleepers, count);
+    }
+}
+
+/// False: the kernel, or a filter before it, does not know the operation; nothing was done.
+fn wake_op(word: &AtomicU32, operation: u32, sleepers: &AtomicU32, count: i32) -> bool {
+    const SLEEPERS_OF_WORD: usize = 0;
+    // SAFETY: FUTEX_WAKE_OP changes the aligned 32-bit word behind a live reference, atomically as any other thread
+    // would, and uses the address of `sleepers` as a key only.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            sleepers.as_ptr(),
+            libc::FUTEX_WAKE_OP,
+            count,
+            SLEEPERS_OF_WORD,
+            word.as_ptr(),
+            operation,
+        )
+    };
+    result != -1
 }
 
 /// Most words one sleeps on together: one of one's own, and a ledger's owners. The kernel would take 128.
@@ -144,4 +188,31 @@ fn wait_vector(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Option<Woken>
 
 fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_and_its_wake_are_one_call() {
+        let (word, sleepers) = (AtomicU32::new(0), AtomicU32::new(7));
+        std::thread::scope(|scope| {
+            let woken = scope.spawn(|| {
+                while word.load(SeqCst) == 0 {
+                    wait(&sleepers, 7, Deadline::NEVER);
+                }
+            });
+            set_bit_and_wake(&word, 31, &sleepers, 1);
+            while !woken.is_finished() {
+                wake(&sleepers, 1); // it may have slept after the change
+            }
+        });
+        assert_eq!(word.load(SeqCst), 1 << 31);
+        increment_and_wake(&word, &word, i32::MAX);
+        assert_eq!(word.load(SeqCst), 1 << 31 | 1);
+        word.store(u32::MAX, SeqCst);
+        increment_and_wake(&word, &sleepers, 1);
+        assert_eq!(word.load(SeqCst), 0);
+    }
 }

@@ -8,7 +8,7 @@ use super::Deadline;
 use super::primitive::{AtomicU32, die, dies_next, step};
 
 /// Most words one can sleep on together.
-pub const WORDS: usize = 128;
+pub const WORDS: usize = 1 + 64;
 
 /// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +111,20 @@ pub fn wake(word: &AtomicU32, count: i32) -> usize {
 /// Wakes all sleepers of `word`; answers how many.
 pub fn wake_all(word: &AtomicU32) -> usize {
     wake(word, i32::MAX)
+}
+
+/// Sets bit number `bit` of `word` and wakes up to `count` sleepers of `sleepers`: one step.
+pub fn set_bit_and_wake(word: &AtomicU32, bit: u32, sleepers: &AtomicU32, count: i32) {
+    step();
+    word.by_kernel().fetch_or(1 << bit, SeqCst);
+    (0..count).take_while(|_| kernel_wake(sleepers)).count();
+}
+
+/// Adds 1 to `word` and wakes up to `count` sleepers of `sleepers`: one step.
+pub fn increment_and_wake(word: &AtomicU32, sleepers: &AtomicU32, count: i32) {
+    step();
+    word.by_kernel().fetch_add(1, SeqCst);
+    (0..count).take_while(|_| kernel_wake(sleepers)).count();
 }
 
 /// Wakes one sleeper of `word`, not as a step of any thread; false = nobody slept.

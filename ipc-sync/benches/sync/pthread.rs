@@ -1,0 +1,52 @@
+//! What C programs use: the primitives of glibc, shared between processes.
+#![allow(unsafe_code)]
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::AtomicU64;
+
+use crate::support::shared_slice;
+
+/// Zeroes in shared memory for a `T`, aligned to a page and never unmapped.
+fn room<T>() -> *mut T {
+    shared_slice::<AtomicU64>(size_of::<T>().div_ceil(8)).as_ptr().cast_mut().cast()
+}
+
+/// `PTHREAD_PROCESS_SHARED`, robust or not.
+pub(crate) struct Mutex(*mut libc::pthread_mutex_t);
+
+// SAFETY: made for use by many threads.
+unsafe impl Sync for Mutex {}
+
+impl Mutex {
+    pub(crate) fn robust() -> Mutex {
+        Mutex::new(libc::PTHREAD_MUTEX_ROBUST, libc::PTHREAD_MUTEX_NORMAL)
+    }
+
+    pub(crate) fn plain() -> Mutex {
+        Mutex::new(libc::PTHREAD_MUTEX_STALLED, libc::PTHREAD_MUTEX_NORMAL)
+    }
+
+    fn new(robustness: i32, kind: i32) -> Mutex {
+        let mutex = room();
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: the attributes are initialized first; `room` gave the mutex its memory.
+        unsafe {
+            libc::pthread_mutexattr_init(attributes.as_mut_ptr());
+            libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED);
+            libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), robustness);
+            libc::pthread_mutexattr_settype(attributes.as_mut_ptr(), kind);
+            assert_eq!(libc::pthread_mutex_init(mutex, attributes.as_ptr()), 0);
+        }
+        Mutex(mutex)
+    }
+
+    #[inline(always)]
+    pub(crate) fn with(&self, f: impl FnOnce()) {
+        // SAFETY: initialized in `new`, and unlocked by the thread that locked it.
+        unsafe {
+            assert_eq!(libc::pthread_mutex_lock(self.0), 0);
+            f();
+            libc::pthread_mutex_unlock(self.0);
+        }
+    }
+}

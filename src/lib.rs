@@ -123,7 +123,7 @@ pub use ipc_pipe::{
 };
 pub use ipc_queue::{GetError, PutError, PutFault, Queue};
 pub use ipc_shm::{Descriptor, SharedMemory};
-pub use ipc_sync::{Lock, LockError, LockGuard, TryLockError};
+pub use ipc_sync::{Event, Lock, LockError, LockGuard, TryLockError};
 pub use process::{
     Builder, CurrentProcess, ExitStatus, JoinError, Process, SpawnError, SpawnFailure, Stdio, TryJoinError,
     current_process, init,

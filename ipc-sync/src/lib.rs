@@ -48,6 +48,7 @@
 mod arena;
 mod bell;
 mod deadline;
+mod event;
 #[allow(dead_code)] // until a primitive changes and wakes
 mod futex;
 #[allow(dead_code)] // until a primitive counts in it
@@ -57,6 +58,7 @@ mod me;
 mod place;
 mod primitive;
 mod process;
+mod raw_event;
 mod raw_lock;
 mod registry;
 mod robust;
@@ -68,6 +70,7 @@ use std::time::Duration;
 pub use arena::CreateError;
 pub use bell::{Bell, RoomBell};
 pub use deadline::Deadline;
+pub use event::Event;
 pub use futex::Woken;
 pub use lock::{Lock, LockError, LockGuard, TryLockError};
 pub use me::Me;

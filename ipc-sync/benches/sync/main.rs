@@ -12,13 +12,16 @@
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
+mod bare;
+mod event;
 mod lock;
 mod pthread;
 mod race;
+mod rally;
 mod rivals;
 mod table;
 
-const SECTIONS: [(&str, fn()); 1] = [("lock", lock::run)];
+const SECTIONS: [(&str, fn()); 2] = [("lock", lock::run), ("event", event::run)];
 
 fn main() {
     let only = only();

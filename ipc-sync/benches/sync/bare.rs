@@ -1,0 +1,43 @@
+//! The least that does the same on a bare futex: plain words, `FUTEX_WAIT` and `FUTEX_WAKE`, no account of who sleeps
+//! and no thought of who dies.
+#![allow(unsafe_code)]
+
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use crate::support::shared;
+
+fn wait(word: &AtomicU32, expected: u32) {
+    // SAFETY: reads the aligned word behind a live reference; a null timeout means none.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, std::ptr::null::<u8>())
+    };
+}
+
+fn wake(word: &AtomicU32, count: i32) {
+    // SAFETY: the address is a key only.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+}
+
+/// A flag: 1 = set.
+pub(crate) struct Event(&'static AtomicU32);
+
+impl Event {
+    pub(crate) fn new() -> Event {
+        Event(shared())
+    }
+
+    pub(crate) fn set(&self) {
+        self.0.store(1, SeqCst);
+        wake(self.0, i32::MAX);
+    }
+
+    pub(crate) fn wait(&self) {
+        while self.0.load(SeqCst) == 0 {
+            wait(self.0, 0);
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.store(0, SeqCst);
+    }
+}

@@ -95,7 +95,8 @@
 //! without a result is [`JoinError::Died`]. Nobody else is harmed: a lock comes to the next one, a queue loses at most
 //! the item in dead hands, a pipe ends.
 //!
-//! A child whose parent dies goes on, until it reads from or writes to a pipe that only the parent had.
+//! A child whose parent dies goes on, until it reads from or writes to a pipe that only the parent had. A
+//! [daemon](Builder::daemon) dies with its parent at once, by whatever that is killed.
 //!
 //! # Tests and examples
 //!
@@ -125,8 +126,8 @@ pub use ipc_queue::{GetError, PutError, PutFault, Queue};
 pub use ipc_shm::{Descriptor, SharedMemory};
 pub use ipc_sync::{Event, Lock, LockError, LockGuard, TryLockError};
 pub use process::{
-    Builder, CurrentProcess, ExitStatus, JoinError, Process, SpawnError, SpawnFailure, Stdio, TryJoinError,
-    current_process, init,
+    Builder, Child, CurrentProcess, ExitStatus, JoinError, ParentProcess, Process, SpawnError, SpawnFailure,
+    Stdio, TryJoinError, active_children, cpu_count, current_process, init, parent_process,
 };
 
 #[doc(hidden)]

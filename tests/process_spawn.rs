@@ -66,9 +66,10 @@ fn nothing_but_what_was_sent_crosses() {
     }
     let busy = Process::spawn(descriptors, ()).unwrap().join().unwrap();
     assert_eq!(kinds(busy.clone()), kinds(quiet));
-    assert_eq!(busy.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(busy.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
     assert_eq!(busy[&0], "/dev/null");
     assert!(busy[&3].starts_with("socket:"), "{busy:?}");
+    assert!(busy[&6].contains("pidfd"), "its parent: {busy:?}");
     assert!(!busy.values().any(|target| target == "/dev/zero"), "{busy:?}");
 }
 
@@ -268,7 +269,7 @@ fn child_starts_when_descriptors_0_to_5_are_closed() {
     let restored = (0..).zip(saved).all(|(stream, copy)| unsafe { libc::dup2(copy, stream) } == stream);
     assert!(restored);
     let census = census.unwrap().unwrap();
-    assert_eq!(census.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5], "{census:?}");
+    assert_eq!(census.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6], "{census:?}");
     assert!((0..3).all(|stream| census[&stream] == "/dev/null"), "{census:?}");
     assert!(holes <= 3, "standard streams were closed");
 }

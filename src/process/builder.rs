@@ -29,6 +29,7 @@ use super::error::SpawnError;
 #[derive(Debug, Default)]
 pub struct Builder {
     pub(crate) name: Option<String>,
+    pub(crate) daemon: bool,
     clears: bool,
     /// `None` = not passed on.
     changes: BTreeMap<OsString, Option<OsString>>,
@@ -40,6 +41,29 @@ impl Builder {
     /// `Process-1` for the first child of the main process, `Process-1:2` for that one's second child.
     pub fn name(mut self, name: impl Into<String>) -> Builder {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Whether it ends with this process, however that ends: asked to (SIGTERM) at a normal exit, killed by the kernel if
+    /// this process dies in any other way, `kill -9` included. A daemon cannot spawn: it would leave its children behind.
+    ///
+    /// Without this a process outlives a parent that dies, and a parent that exits waits for it.
+    ///
+    /// A copy of this process by `fork` keeps its daemons alive as long as it lives itself.
+    ///
+    /// ```
+    /// multiprocess::testing!();
+    /// use multiprocess::{Process, SpawnFailure};
+    ///
+    /// let mut daemon = Process::builder().daemon(true).spawn(
+    ///     |()| matches!(Process::spawn(|()| (), ()).unwrap_err().reason(), SpawnFailure::Daemon),
+    ///     (),
+    /// )?;
+    /// assert!(daemon.is_daemon() && daemon.join()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn daemon(mut self, daemon: bool) -> Builder {
+        self.daemon = daemon;
         self
     }
 

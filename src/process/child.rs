@@ -4,24 +4,22 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipc_pipe::{Connection, RecvError, SendError, TryRecvError};
-use ipc_sync::{BACKSTOP, Deadline, Registry, forks};
-use nix::sys::signal::Signal;
-use parking_lot::Mutex;
+use ipc_shm::Descriptor;
+use ipc_sync::{BACKSTOP, Deadline, Registry};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::builder::Builder;
-use super::current::Birth;
+use super::current::{Birth, is_daemon};
 use super::error::{JoinError, SpawnError, SpawnFailure, TryJoinError};
+use super::family::Child;
 use super::image::Identity;
 use super::message::{Bootstrap, Call, Outcome};
-use super::pidfd::Pidfd;
 use super::status::ExitStatus;
-use super::{entry, exec, reap};
+use super::{entry, exec, family, lifeline, parent};
 
 /// A process that runs one function of this program, and whose result comes back to [`join`](Process::join).
 ///
@@ -31,6 +29,7 @@ use super::{entry, exec, reap};
 ///
 /// Whatever ends it, [`join`](Process::join) says so: a result, a panic, an exit code, a signal. Dropping a `Process`
 /// neither ends it nor waits for it; when it ends later it is reaped by the next call that spawns, joins or drops one.
+/// At its normal exit this process waits for all its children, unless they are [daemons](Builder::daemon).
 ///
 /// ```
 /// multiprocess::testing!();
@@ -45,12 +44,7 @@ use super::{entry, exec, reap};
 /// ```
 #[doc(alias = "multiprocessing.Process")]
 pub struct Process<R> {
-    name: String,
-    pid: u32,
-    /// Copies of this process by fork cannot wait.
-    forks: u32,
-    child: Arc<Pidfd>,
-    status: Mutex<Option<ExitStatus>>,
+    child: Child,
     answer: Answer<R>,
 }
 
@@ -117,7 +111,7 @@ impl<R> Process<R> {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        reap::sweep();
+        family::sweep();
         Process::launch(builder, f, &args).map_err(|reason| SpawnError::new(reason, args))
     }
 
@@ -130,23 +124,23 @@ impl<R> Process<R> {
             return Err(SpawnFailure::NotInitialized);
         }
         let call = Call::new(f).ok_or(SpawnFailure::NotInExecutable)?;
+        if is_daemon() {
+            return Err(SpawnFailure::Daemon);
+        }
         let program = Identity::own()?;
+        let lifeline = builder.daemon.then(lifeline::reading_end).transpose()?.map(Descriptor::from);
+        let parent = Descriptor::from(parent::own()?);
         let registry = Registry::get()?.descriptor();
         let (connection, theirs) = ipc_pipe::pipe()?;
         connection.set_max_message(usize::MAX); // both ends are this program
         let parts = theirs.into_parts()?;
-        let birth = Birth::next(builder.name.take());
-        let (pid, child) = exec::start(&builder, &birth.name, &parts, registry.as_fd())?;
+        let birth = Birth::next(builder.name.take(), builder.daemon);
+        let (pid, pidfd) = exec::start(&builder, &birth.name, &parts, registry.as_fd())?;
         drop(parts); // the child's alone, so that its end is the connection's end
-        let mut process = Process {
-            name: birth.name.clone(),
-            pid,
-            forks: forks(),
-            child: Arc::new(child),
-            status: Mutex::new(None),
-            answer: Answer::Missing,
-        };
-        let sent = connection.send(&Bootstrap { birth, program, call }).and_then(|()| connection.send(args));
+        let child = Child::new(birth.name.clone(), pid, builder.daemon, pidfd);
+        let mut process = Process { child, answer: Answer::Missing };
+        let bootstrap = Bootstrap { birth, program, call, parent, lifeline };
+        let sent = connection.send(&bootstrap).and_then(|()| connection.send(args));
         match sent {
             Ok(()) => process.answer = Answer::Awaited(connection),
             Err(error) => return Err(process.give_up(error)),
@@ -160,7 +154,7 @@ impl<R> Process<R> {
         if !matches!(error, SendError::Closed) {
             let _ = self.kill();
         }
-        let _ = self.child.wait(Deadline::NEVER);
+        let _ = self.child.wait_until(Deadline::NEVER);
         match (error, self.exit_status()) {
             (SendError::Closed, Some(status)) => SpawnFailure::Died { status },
             (error, _) => SpawnFailure::Arguments(error),
@@ -169,31 +163,29 @@ impl<R> Process<R> {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        self.child.name()
     }
 
     /// Its number, for humans and logs. Nothing here acts on it, as the kernel uses numbers again.
     #[doc(alias = "ident")]
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.child.pid()
+    }
+
+    /// Whether it ends with this process; see [`Builder::daemon`].
+    pub fn is_daemon(&self) -> bool {
+        self.child.is_daemon()
     }
 
     /// Whether it still runs. Does not block. A process that is stopped (SIGSTOP) is alive.
     pub fn is_alive(&self) -> bool {
-        self.status.lock().is_none() && !matches!(self.child.wait(Deadline::NOW), Ok(true))
+        self.child.is_alive()
     }
 
     /// How it ended; `None` as long as it runs. Does not block.
     #[doc(alias = "exitcode")]
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        if self.forks != forks() {
-            return None;
-        }
-        let mut status = self.status.lock();
-        if status.is_none() {
-            *status = self.child.reap();
-        }
-        *status
+        self.child.exit_status()
     }
 
     /// Waits until the process has ended, and answers what its function returned.
@@ -272,17 +264,17 @@ impl<R> Process<R> {
     where
         R: DeserializeOwned,
     {
-        if self.forks != forks() {
+        if !self.child.is_ours() {
             return Some(Err(JoinError::NotParent));
         }
-        reap::sweep();
+        family::sweep();
         if let Answer::Awaited(connection) = &self.answer {
             self.answer = receive(connection, &self.child, deadline)?;
         }
         if let Answer::Taken = self.answer {
             return Some(Err(JoinError::AlreadyJoined));
         }
-        let status = match self.wait(deadline) {
+        let status = match self.child.wait_until(deadline) {
             Ok(status) => status?,
             Err(error) => return Some(Err(JoinError::Io(error))),
         };
@@ -292,14 +284,6 @@ impl<R> Process<R> {
         }
     }
 
-    fn wait(&self, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
-        let known = *self.status.lock();
-        if known.is_none() && !self.child.wait(deadline)? {
-            return Ok(None);
-        }
-        Ok(self.exit_status())
-    }
-
     /// Asks the process to end (SIGTERM), which by default it does at once: no destructors run, and what it put on
     /// queues may not be flushed. Its own children live on. Does nothing if it has ended.
     ///
@@ -307,7 +291,7 @@ impl<R> Process<R> {
     ///
     /// The kernel refused: the process has changed its user.
     pub fn terminate(&self) -> io::Result<()> {
-        self.child.signal(Signal::SIGTERM)
+        self.child.terminate()
     }
 
     /// Kills the process (SIGKILL). Its own children live on. Does nothing if it has ended.
@@ -316,25 +300,25 @@ impl<R> Process<R> {
     ///
     /// The kernel refused: the process has changed its user.
     pub fn kill(&self) -> io::Result<()> {
-        self.child.signal(Signal::SIGKILL)
+        self.child.kill()
     }
 
     /// A descriptor that is readable as soon as the process has ended, for `poll` and the like.
     #[doc(alias = "pidfd")]
     pub fn sentinel(&self) -> BorrowedFd<'_> {
-        self.child.as_fd()
+        self.child.sentinel()
     }
 }
 
 /// The next state of an answer that is awaited; `None` = the time is over.
 fn receive<R: DeserializeOwned>(
     connection: &Connection,
-    child: &Pidfd,
+    child: &Child,
     deadline: Deadline,
 ) -> Option<Answer<R>> {
     loop {
         // Asked before the look at the pipe: what it sent before its end is there by then.
-        let ended = matches!(child.wait(Deadline::NOW), Ok(true));
+        let ended = !child.is_alive();
         let longest = if ended { Duration::ZERO } else { BACKSTOP };
         let time = deadline.remaining().map_or(longest, |rest| rest.min(longest));
         match connection.recv_timeout::<Outcome<R>>(time) {
@@ -374,17 +358,14 @@ impl<R> AsFd for Process<R> {
 
 impl<R> Drop for Process<R> {
     fn drop(&mut self) {
-        if self.forks == forks() && self.exit_status().is_none() {
-            reap::adopt(self.child.clone());
-        }
-        reap::sweep();
+        family::sweep();
     }
 }
 
 impl<R> fmt::Debug for Process<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut form = f.debug_struct("Process");
-        form.field("name", &self.name).field("pid", &self.pid).field("status", &*self.status.lock());
+        form.field("child", &self.child);
         form.finish_non_exhaustive()
     }
 }

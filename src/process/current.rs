@@ -11,7 +11,9 @@ pub(crate) struct Birth {
     pub(crate) name: String,
     /// Which child of which child: `2:1` is the first child of the second child of the main process.
     pub(crate) lineage: String,
+    pub(crate) daemon: bool,
     pub(crate) parent: u32,
+    pub(crate) parent_name: String,
 }
 
 static BIRTH: OnceLock<Birth> = OnceLock::new();
@@ -19,17 +21,28 @@ static CHILDREN: AtomicU32 = AtomicU32::new(0);
 
 impl Birth {
     /// The next child of this process.
-    pub(crate) fn next(name: Option<String>) -> Birth {
+    pub(crate) fn next(name: Option<String>, daemon: bool) -> Birth {
         let number = CHILDREN.fetch_add(1, Relaxed) + 1;
         let lineage = BIRTH.get().map_or(number.to_string(), |own| format!("{}:{number}", own.lineage));
         let name = name.unwrap_or_else(|| format!("Process-{lineage}"));
-        Birth { name, lineage, parent: std::process::id() }
+        let parent_name = current_process().name().to_owned();
+        Birth { name, lineage, daemon, parent: std::process::id(), parent_name }
     }
 
     /// This process was born so.
     pub(crate) fn remember(self) {
         let _ = BIRTH.set(self);
     }
+}
+
+/// What this process was told about itself; `None` = it is a main process.
+pub(crate) fn birth() -> Option<&'static Birth> {
+    BIRTH.get()
+}
+
+/// Whether this process ends with its parent.
+pub(crate) fn is_daemon() -> bool {
+    BIRTH.get().is_some_and(|birth| birth.daemon)
 }
 
 /// This process, as its family knows it.
@@ -63,8 +76,22 @@ impl CurrentProcess {
         std::process::id()
     }
 
+    /// Whether it ends with its parent; see [`Builder::daemon`](crate::Builder::daemon).
+    pub fn is_daemon(&self) -> bool {
+        is_daemon()
+    }
+
     /// The number of the process that spawned it, which may be gone; `None` in the main process.
     pub fn parent_pid(&self) -> Option<u32> {
         BIRTH.get().map(|birth| birth.parent)
     }
+}
+
+/// How many processors this process may use: by its affinity and by the limits of its cgroup.
+///
+/// ```
+/// assert!(multiprocess::cpu_count() >= 1);
+/// ```
+pub fn cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

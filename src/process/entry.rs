@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use ipc_pipe::{Connection, Parts};
+use ipc_shm::Descriptor;
 use ipc_sync::Registry;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde::Serialize;
@@ -22,7 +23,7 @@ use serde::de::DeserializeOwned;
 use super::exec::{AGREEMENT, REGISTRY, SEGMENT, SOCKET, VARIABLE};
 use super::image::{Identity, Image};
 use super::message::{Bootstrap, Call, Outcome};
-use super::panics;
+use super::{lifeline, panics, parent};
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 
@@ -94,12 +95,24 @@ fn run(side: u32) -> i32 {
         Err(_) => return 1, // the parent is gone, or has given this child up
     };
     bootstrap.birth.remember();
+    if let Err(error) = attach(bootstrap.parent, bootstrap.lifeline) {
+        return refuse(parent, &format!("the child cannot follow its parent: {error}"));
+    }
     if Identity::own().ok() != Some(bootstrap.program) {
         return refuse(parent, "the child runs another executable than its parent");
     }
     match bootstrap.call.trampoline() {
         Some(trampoline) => trampoline(bootstrap.call, parent),
         None => refuse(parent, "the child's executable has no such function"),
+    }
+}
+
+/// Ties this process to its parent.
+fn attach(parent: Descriptor, lifeline: Option<Descriptor>) -> io::Result<()> {
+    parent::remember(parent.try_into_owned()?);
+    match lifeline {
+        Some(line) => lifeline::hold(&line.try_into_owned()?),
+        None => Ok(()),
     }
 }
 

@@ -54,6 +54,8 @@ impl<A> std::error::Error for SpawnError<A> {
 pub enum SpawnFailure {
     /// [`init`](crate::init) was not called before: each child would start children of its own without end.
     NotInitialized,
+    /// This process is a daemon, which may not have children.
+    Daemon,
     /// The function lies in a shared library, where a child cannot find it.
     NotInExecutable,
     /// The arguments were not sent: they cannot be serialized, or are too large.
@@ -78,6 +80,7 @@ impl fmt::Display for SpawnFailure {
             SpawnFailure::NotInitialized => {
                 f.write_str("multiprocess::init() must be the first line of main")
             }
+            SpawnFailure::Daemon => f.write_str("a daemon may not have children"),
             SpawnFailure::NotInExecutable => f.write_str("its function is not in the main executable"),
             SpawnFailure::Arguments(error) => write!(f, "arguments: {error}"),
             SpawnFailure::Died { status } => {
@@ -93,7 +96,10 @@ impl fmt::Display for SpawnFailure {
 impl std::error::Error for SpawnFailure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            SpawnFailure::NotInitialized | SpawnFailure::NotInExecutable | SpawnFailure::Died { .. } => None,
+            SpawnFailure::NotInitialized
+            | SpawnFailure::Daemon
+            | SpawnFailure::NotInExecutable
+            | SpawnFailure::Died { .. } => None,
             SpawnFailure::Arguments(error) => Some(error),
             SpawnFailure::Pipe(error) => Some(error),
             SpawnFailure::Registry(error) => Some(error),

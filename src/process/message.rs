@@ -9,6 +9,7 @@
 //!
 //! The end of the connection instead of a message means that the other side is gone.
 
+use ipc_shm::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use super::current::Birth;
@@ -21,6 +22,10 @@ pub(crate) struct Bootstrap {
     /// The file that `call` is about.
     pub(crate) program: Identity,
     pub(crate) call: Call,
+    /// The parent's pidfd.
+    pub(crate) parent: Descriptor,
+    /// What a daemon dies with.
+    pub(crate) lifeline: Option<Descriptor>,
 }
 
 /// Two functions by their offsets: the one to run, and the one that knows its types.

@@ -5,8 +5,9 @@
 //! 3. `image`: functions by their place in the executable.
 //! 4. `message`: what parent and child tell each other.
 //! 5. `entry`: where a child leaves the way of `main`; `panics`: what it says when its function panics.
-//! 6. `child`: the parent's handle. `pidfd`: what it holds the child by. `reap`: children nobody waits for.
-//! 7. `current`: who this process is. `error`: what can go wrong.
+//! 6. `child`: the parent's handle. `family`: all children of this process. `pidfd`: what it holds them by.
+//! 7. `current`: who this process is. `parent`: who started it. `lifeline`: how a daemon dies with it.
+//! 8. `error`: what can go wrong. `status`: how a process ended.
 
 mod builder;
 mod child;
@@ -14,16 +15,20 @@ mod current;
 mod entry;
 mod error;
 mod exec;
+mod family;
 mod image;
+mod lifeline;
 mod message;
 mod panics;
+mod parent;
 mod pidfd;
-mod reap;
 mod status;
 
 pub use builder::{Builder, Stdio};
 pub use child::Process;
-pub use current::{CurrentProcess, current_process};
+pub use current::{CurrentProcess, cpu_count, current_process};
 pub use entry::{init, test_entry};
 pub use error::{JoinError, SpawnError, SpawnFailure, TryJoinError};
+pub use family::{Child, active_children};
+pub use parent::{ParentProcess, parent_process};
 pub use status::ExitStatus;

@@ -1,4 +1,4 @@
-//! A child by descriptor: signals and waits that cannot hit a stranger, whatever became of its number.
+//! A process by descriptor: signals and waits that cannot hit a stranger, whatever became of its number.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -13,16 +13,16 @@ use ipc_sync::Deadline;
 
 use super::status::ExitStatus;
 
-/// A child of this process, dead or alive, until it is dropped.
+/// A process, dead or alive, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Pidfd(OwnedFd);
 
 impl Pidfd {
-    /// The child with this number, which nobody has reaped yet.
-    pub(crate) fn open(child: nix::unistd::Pid) -> io::Result<Pidfd> {
+    /// The process with this number, which is this one or a child that nobody has reaped yet.
+    pub(crate) fn open(process: nix::unistd::Pid) -> io::Result<Pidfd> {
         // SAFETY: two numbers; the descriptor is new, CLOEXEC and ours.
         unsafe {
-            let descriptor = Errno::result(libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0))?;
+            let descriptor = Errno::result(libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0))?;
             Ok(Pidfd(OwnedFd::from_raw_fd(descriptor as i32)))
         }
     }
@@ -51,7 +51,7 @@ impl Pidfd {
         }
     }
 
-    /// Reaps the process if it has ended.
+    /// Reaps the process, a child, if it has ended.
     pub(crate) fn reap(&self) -> Option<ExitStatus> {
         // SAFETY: a siginfo of zeros is one; the kernel fills it in before it is read.
         let (ended, info) = unsafe {
@@ -68,6 +68,18 @@ impl Pidfd {
             Ok(_) => Some(ExitStatus::killed(status)),
             Err(_) => Some(ExitStatus::UNKNOWN),
         }
+    }
+}
+
+impl From<OwnedFd> for Pidfd {
+    fn from(descriptor: OwnedFd) -> Pidfd {
+        Pidfd(descriptor)
+    }
+}
+
+impl From<Pidfd> for OwnedFd {
+    fn from(pidfd: Pidfd) -> OwnedFd {
+        pidfd.0
     }
 }
 

@@ -63,8 +63,10 @@ impl Snapshot {
         let pid = std::process::id() as i32;
         let mut descriptors = census();
         let registries = registries();
-        descriptors.retain(|_, target| {
-            !target.contains(REGISTRY) && !registries.iter().any(|file| target.starts_with(file))
+        descriptors.retain(|number, target| {
+            let registry =
+                target.contains(REGISTRY) || registries.iter().any(|file| target.starts_with(file));
+            !registry && !is_own_pidfd(*number, target)
         });
         Snapshot {
             prefix: prefix.to_owned(),
@@ -107,6 +109,14 @@ fn registries() -> Vec<String> {
     let registries =
         entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(REGISTRY));
     registries.map(|entry| format!("/dev/shm/#{} ", entry.ino())).collect()
+}
+
+/// A process that spawned keeps a descriptor of itself for its children.
+fn is_own_pidfd(number: i32, target: &str) -> bool {
+    let own = format!("Pid:\t{}", std::process::id());
+    target.contains("pidfd")
+        && fs::read_to_string(format!("/proc/self/fdinfo/{number}"))
+            .is_ok_and(|info| info.lines().any(|line| line == own))
 }
 
 fn names(prefix: &str) -> BTreeSet<String> {

@@ -47,10 +47,12 @@
 
 mod arena;
 mod bell;
+mod condition;
 mod deadline;
 mod event;
 #[allow(dead_code)] // until a primitive changes and wakes
 mod futex;
+mod held;
 #[allow(dead_code)] // until a primitive counts in it
 mod ledger;
 mod lock;
@@ -60,24 +62,29 @@ mod primitive;
 mod process;
 mod raw_event;
 mod raw_lock;
+mod reentrant_lock;
 mod registry;
 mod robust;
 mod slot;
 mod wait;
+mod waiters;
 
 use std::time::Duration;
 
 pub use arena::CreateError;
 pub use bell::{Bell, RoomBell};
+pub use condition::{Condition, ConditionError, NotifyError};
 pub use deadline::Deadline;
 pub use event::Event;
 pub use futex::Woken;
+pub use held::ConditionGuard;
 pub use lock::{Lock, LockError, LockGuard, TryLockError};
 pub use me::Me;
 pub use place::{NamedError, Place, Primitive};
 pub use primitive::{full_fence, processor};
 pub use process::forks;
 pub use raw_lock::{Acquired, RawLock, RawLockError};
+pub use reentrant_lock::{ReentrantGuard, ReentrantLock};
 pub use registry::{Registry, RegistryError};
 pub use wait::Patience;
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ipc_shm::Cells;
 use serde::{Deserialize, Serialize};
 
+use crate::held::Held;
 use crate::me::current_token;
 use crate::primitive::{AtomicU32, Ordering::Relaxed};
 use crate::raw_lock::{Acquired, RawLock, RawLockError};
@@ -18,7 +19,7 @@ use crate::{CreateError, Deadline, Me, NamedError, Place, Primitive, Registry, R
 /// ```
 #[derive(Default)]
 #[repr(C)]
-struct LockCell {
+pub(crate) struct LockCell {
     word: RawLock,
     poisoned: AtomicU32,
 }
@@ -72,6 +73,8 @@ pub struct Lock {
 pub enum LockError {
     /// This thread holds the lock already.
     Deadlock,
+    /// This thread holds a [`ReentrantLock`](crate::ReentrantLock) at more levels than any program means to.
+    TooDeep,
     /// The lock's memory was written over: nobody can say who owns it.
     Corrupt,
     /// This thread could not enter the registry.
@@ -82,6 +85,7 @@ impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LockError::Deadlock => f.write_str("this thread holds the lock already"),
+            LockError::TooDeep => f.write_str("this thread holds the lock at too many levels"),
             LockError::Corrupt => f.write_str("the lock's memory is damaged"),
             LockError::Registry(error) => error.fmt(f),
         }
@@ -92,7 +96,7 @@ impl std::error::Error for LockError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             LockError::Registry(error) => Some(error),
-            LockError::Deadlock | LockError::Corrupt => None,
+            LockError::Deadlock | LockError::TooDeep | LockError::Corrupt => None,
         }
     }
 }
@@ -112,6 +116,17 @@ impl fmt::Display for TryLockError {
         match self {
             TryLockError::WouldBlock => f.write_str("somebody else holds the lock"),
             TryLockError::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl TryLockError {
+    /// The error of a call that waits for ever.
+    #[cold]
+    pub(crate) fn of_endless(self) -> LockError {
+        match self {
+            TryLockError::Failed(error) => error,
+            TryLockError::WouldBlock => unreachable!("a wait without end does not time out"),
         }
     }
 }
@@ -162,10 +177,7 @@ impl Lock {
     #[inline]
     #[doc(alias = "acquire")]
     pub fn lock(&self) -> Result<LockGuard<'_>, LockError> {
-        self.lock_until(Deadline::NEVER).map_err(|error| match error {
-            TryLockError::Failed(error) => error,
-            TryLockError::WouldBlock => unreachable!("a wait without end does not time out"),
-        })
+        self.lock_until(Deadline::NEVER).map_err(TryLockError::of_endless)
     }
 
     /// Takes the lock if nobody living has it. Does not block.
@@ -198,23 +210,75 @@ impl Lock {
 
     #[inline(always)]
     fn lock_until(&self, deadline: Deadline) -> Result<LockGuard<'_>, TryLockError> {
+        self.cell.lock_until(deadline)
+    }
+}
+
+impl LockCell {
+    /// What every lock with a poisoned word does, whatever else lies beside it.
+    #[inline(always)]
+    pub(crate) fn lock_until(&self, deadline: Deadline) -> Result<LockGuard<'_>, TryLockError> {
         let me = Me::get().map_err(failed)?;
-        match self.cell.word.lock(&me, deadline) {
-            Ok(Acquired::Free) => {}
-            Ok(Acquired::OwnerDied) => self.cell.poisoned.store(1, Relaxed),
-            Err(error) => return Err(refused(error)),
+        self.take(&me, deadline).map_err(refused)?;
+        Ok(LockGuard { cell: self, token: me.token(), not_send: PhantomData })
+    }
+
+    /// Takes the lock, without a guard. What is taken from the dead is poisoned.
+    #[inline(always)]
+    pub(crate) fn take(&self, me: &Me, deadline: Deadline) -> Result<(), RawLockError> {
+        if self.word.lock(me, deadline)? == Acquired::OwnerDied {
+            self.poisoned.store(1, Relaxed);
         }
-        Ok(LockGuard { cell: &self.cell, token: me.token(), not_send: PhantomData })
+        Ok(())
+    }
+
+    /// Gives the lock back, as it is.
+    #[inline(always)]
+    pub(crate) fn release(&self) {
+        self.word.unlock();
+    }
+
+    /// The token of whoever has the lock, dead or alive; 0 = nobody.
+    #[inline(always)]
+    pub(crate) fn owner(&self) -> u32 {
+        self.word.owner()
+    }
+
+    /// What the end of a guard does before anything else: a panic inside poisons as a death does.
+    #[inline(always)]
+    pub(crate) fn poison_in_panic(&self) {
+        if std::thread::panicking() {
+            self.poisoned.store(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn owner_died(&self) -> bool {
+        self.poisoned.load(Relaxed) != 0
+    }
+
+    pub(crate) fn mark_consistent(&self) {
+        self.poisoned.store(0, Relaxed);
+    }
+
+    /// Adds the state of the lock to what `Debug` tells of its owner. Does not block.
+    pub(crate) fn describe(&self, out: &mut fmt::DebugStruct<'_, '_>) {
+        let owner = self.word.owner();
+        let pid =
+            if owner == 0 { None } else { Registry::get().ok().and_then(|registry| registry.pid_of(owner)) };
+        out.field("locked", &(owner != 0))
+            .field("owner", &pid)
+            .field("waiters", &self.word.has_waiters())
+            .field("poisoned", &self.owner_died());
     }
 }
 
 #[cold]
-fn failed(error: RegistryError) -> TryLockError {
+pub(crate) fn failed(error: RegistryError) -> TryLockError {
     TryLockError::Failed(LockError::Registry(error))
 }
 
 #[cold]
-fn refused(error: RawLockError) -> TryLockError {
+pub(crate) fn refused(error: RawLockError) -> TryLockError {
     match error {
         RawLockError::TimedOut => TryLockError::WouldBlock,
         RawLockError::Deadlock => TryLockError::Failed(LockError::Deadlock),
@@ -224,15 +288,9 @@ fn refused(error: RawLockError) -> TryLockError {
 
 impl fmt::Debug for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let owner = self.cell.word.owner();
-        let pid =
-            if owner == 0 { None } else { Registry::get().ok().and_then(|registry| registry.pid_of(owner)) };
-        f.debug_struct("Lock")
-            .field("locked", &(owner != 0))
-            .field("owner", &pid)
-            .field("waiters", &self.cell.word.has_waiters())
-            .field("poisoned", &(self.cell.poisoned.load(Relaxed) != 0))
-            .finish()
+        let mut out = f.debug_struct("Lock");
+        self.cell.describe(&mut out);
+        out.finish()
     }
 }
 
@@ -251,25 +309,44 @@ impl LockGuard<'_> {
     /// Whether a holder died or panicked with the lock, and nobody has called
     /// [`mark_consistent`](LockGuard::mark_consistent) since: what the lock guards may be half written.
     pub fn owner_died(&self) -> bool {
-        self.cell.poisoned.load(Relaxed) != 0
+        self.cell.owner_died()
     }
 
     /// What the lock guards has been looked through and is in order again.
     pub fn mark_consistent(&self) {
-        self.cell.poisoned.store(0, Relaxed);
+        self.cell.mark_consistent();
+    }
+
+    /// Whether this thread has the lock; false in a forked child, which only has a copy of the guard.
+    #[inline(always)]
+    pub(crate) fn is_ours(&self) -> bool {
+        current_token() == self.token
     }
 }
 
 impl Drop for LockGuard<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if current_token() != self.token {
+        if !self.is_ours() {
             return; // a forked child's copy
         }
-        if std::thread::panicking() {
-            self.cell.poisoned.store(1, Relaxed);
-        }
-        self.cell.word.unlock();
+        self.cell.poison_in_panic();
+        self.cell.release();
+    }
+}
+
+impl Held for LockGuard<'_> {
+    fn is_ours(&self) -> bool {
+        LockGuard::is_ours(self)
+    }
+
+    fn release(&self) -> u32 {
+        self.cell.release();
+        1
+    }
+
+    fn take_back(&self, me: &Me, _: u32) -> Result<(), RawLockError> {
+        self.cell.take(me, Deadline::NEVER)
     }
 }
 

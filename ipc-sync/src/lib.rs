@@ -46,12 +46,15 @@
 //! though a word that makes no sense is an error and never an owner. Linux only.
 
 mod arena;
+mod array;
 mod bell;
 mod condition;
 mod deadline;
+mod element;
 mod event;
 #[allow(dead_code)] // until a primitive changes and wakes
 mod futex;
+mod integer;
 mod held;
 #[allow(dead_code)] // until a primitive counts in it
 mod ledger;
@@ -66,17 +69,20 @@ mod reentrant_lock;
 mod registry;
 mod robust;
 mod slot;
+mod value;
 mod wait;
 mod waiters;
 
 use std::time::Duration;
 
 pub use arena::CreateError;
+pub use array::{Array, ArrayError, ArrayGuard, OutOfRange};
 pub use bell::{Bell, RoomBell};
 pub use condition::{Condition, ConditionError, NotifyError};
 pub use deadline::Deadline;
 pub use event::Event;
 pub use futex::Woken;
+pub use integer::Integer;
 pub use held::ConditionGuard;
 pub use lock::{Lock, LockError, LockGuard, TryLockError};
 pub use me::Me;
@@ -86,6 +92,7 @@ pub use process::forks;
 pub use raw_lock::{Acquired, RawLock, RawLockError};
 pub use reentrant_lock::{ReentrantGuard, ReentrantLock};
 pub use registry::{Registry, RegistryError};
+pub use value::{Value, ValueGuard};
 pub use wait::Patience;
 
 /// How long anybody sleeps before looking again, though every wake should come by itself.

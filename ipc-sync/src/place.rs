@@ -164,6 +164,11 @@ pub enum NamedError {
     Registry(RegistryError),
     /// The name is none, or leads to something else, or nothing could be made.
     Name(Box<NameError>),
+    /// An array of this type, with another number of elements.
+    Length {
+        /// Elements it has.
+        found: usize,
+    },
 }
 
 impl fmt::Display for NamedError {
@@ -171,6 +176,7 @@ impl fmt::Display for NamedError {
         match self {
             NamedError::Registry(error) => error.fmt(f),
             NamedError::Name(error) => error.fmt(f),
+            NamedError::Length { found } => write!(f, "the array of this name has {found} elements"),
         }
     }
 }
@@ -180,6 +186,7 @@ impl std::error::Error for NamedError {
         match self {
             NamedError::Registry(error) => Some(error),
             NamedError::Name(error) => Some(&**error),
+            NamedError::Length { .. } => None,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ipc_shm::Cells;
 use serde::{Deserialize, Serialize};
 
+use crate::held::Held;
 use crate::me::current_token;
 use crate::primitive::{AtomicU32, Ordering::Relaxed};
 use crate::raw_lock::{Acquired, RawLock, RawLockError};
@@ -72,6 +73,8 @@ pub struct Lock {
 pub enum LockError {
     /// This thread holds the lock already.
     Deadlock,
+    /// This thread holds a [`ReentrantLock`](crate::ReentrantLock) at more levels than any program means to.
+    TooDeep,
     /// The lock's memory was written over: nobody can say who owns it.
     Corrupt,
     /// This thread could not enter the registry.
@@ -82,6 +85,7 @@ impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LockError::Deadlock => f.write_str("this thread holds the lock already"),
+            LockError::TooDeep => f.write_str("this thread holds the lock at too many levels"),
             LockError::Corrupt => f.write_str("the lock's memory is damaged"),
             LockError::Registry(error) => error.fmt(f),
         }
@@ -92,7 +96,7 @@ impl std::error::Error for LockError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             LockError::Registry(error) => Some(error),
-            LockError::Deadlock | LockError::Corrupt => None,
+            LockError::Deadlock | LockError::TooDeep | LockError::Corrupt => None,
         }
     }
 }
@@ -215,12 +219,45 @@ impl LockCell {
     #[inline(always)]
     pub(crate) fn lock_until(&self, deadline: Deadline) -> Result<LockGuard<'_>, TryLockError> {
         let me = Me::get().map_err(failed)?;
-        match self.word.lock(&me, deadline) {
-            Ok(Acquired::Free) => {}
-            Ok(Acquired::OwnerDied) => self.poisoned.store(1, Relaxed),
-            Err(error) => return Err(refused(error)),
-        }
+        self.take(&me, deadline).map_err(refused)?;
         Ok(LockGuard { cell: self, token: me.token(), not_send: PhantomData })
+    }
+
+    /// Takes the lock, without a guard. What is taken from the dead is poisoned.
+    #[inline(always)]
+    pub(crate) fn take(&self, me: &Me, deadline: Deadline) -> Result<(), RawLockError> {
+        if self.word.lock(me, deadline)? == Acquired::OwnerDied {
+            self.poisoned.store(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Gives the lock back, as it is.
+    #[inline(always)]
+    pub(crate) fn release(&self) {
+        self.word.unlock();
+    }
+
+    /// The token of whoever has the lock, dead or alive; 0 = nobody.
+    #[inline(always)]
+    pub(crate) fn owner(&self) -> u32 {
+        self.word.owner()
+    }
+
+    /// What the end of a guard does before anything else: a panic inside poisons as a death does.
+    #[inline(always)]
+    pub(crate) fn poison_in_panic(&self) {
+        if std::thread::panicking() {
+            self.poisoned.store(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn owner_died(&self) -> bool {
+        self.poisoned.load(Relaxed) != 0
+    }
+
+    pub(crate) fn mark_consistent(&self) {
+        self.poisoned.store(0, Relaxed);
     }
 
     /// Adds the state of the lock to what `Debug` tells of its owner. Does not block.
@@ -231,17 +268,17 @@ impl LockCell {
         out.field("locked", &(owner != 0))
             .field("owner", &pid)
             .field("waiters", &self.word.has_waiters())
-            .field("poisoned", &(self.poisoned.load(Relaxed) != 0));
+            .field("poisoned", &self.owner_died());
     }
 }
 
 #[cold]
-fn failed(error: RegistryError) -> TryLockError {
+pub(crate) fn failed(error: RegistryError) -> TryLockError {
     TryLockError::Failed(LockError::Registry(error))
 }
 
 #[cold]
-fn refused(error: RawLockError) -> TryLockError {
+pub(crate) fn refused(error: RawLockError) -> TryLockError {
     match error {
         RawLockError::TimedOut => TryLockError::WouldBlock,
         RawLockError::Deadlock => TryLockError::Failed(LockError::Deadlock),
@@ -272,12 +309,12 @@ impl LockGuard<'_> {
     /// Whether a holder died or panicked with the lock, and nobody has called
     /// [`mark_consistent`](LockGuard::mark_consistent) since: what the lock guards may be half written.
     pub fn owner_died(&self) -> bool {
-        self.cell.poisoned.load(Relaxed) != 0
+        self.cell.owner_died()
     }
 
     /// What the lock guards has been looked through and is in order again.
     pub fn mark_consistent(&self) {
-        self.cell.poisoned.store(0, Relaxed);
+        self.cell.mark_consistent();
     }
 
     /// Whether this thread has the lock; false in a forked child, which only has a copy of the guard.
@@ -293,10 +330,23 @@ impl Drop for LockGuard<'_> {
         if !self.is_ours() {
             return; // a forked child's copy
         }
-        if std::thread::panicking() {
-            self.cell.poisoned.store(1, Relaxed);
-        }
-        self.cell.word.unlock();
+        self.cell.poison_in_panic();
+        self.cell.release();
+    }
+}
+
+impl Held for LockGuard<'_> {
+    fn is_ours(&self) -> bool {
+        LockGuard::is_ours(self)
+    }
+
+    fn release(&self) -> u32 {
+        self.cell.release();
+        1
+    }
+
+    fn take_back(&self, me: &Me, _: u32) -> Result<(), RawLockError> {
+        self.cell.take(me, Deadline::NEVER)
     }
 }
 

@@ -91,7 +91,7 @@ impl RawEvent {
         loop {
             let word = self.0.load(Acquire);
             if word & !ASLEEP != unset {
-                if overslept {
+                if overslept && !deadline.has_passed() {
                     rescued();
                 }
                 return true;

@@ -1,7 +1,7 @@
 //! The drill: processes at work on one primitive, killed at random, and an account of what came of it.
 //!
 //! ```text
-//! cargo test --release --test drill -- [--only lock|queue|names] [--kills N] [--seed S]
+//! cargo test --release --test drill -- [--only lock|event|queue|names] [--kills N] [--seed S]
 //! ```
 //!
 //! Each line gives the kills, what the survivors did, and the counts that must be 0; it exits with 1 when one is
@@ -13,6 +13,7 @@ use std::time::Duration;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod event;
 mod lock;
 mod names;
 mod queue;
@@ -99,8 +100,8 @@ impl Arguments {
 /// Runs all shapes of one section: so many kills each, with this seed.
 type Section = fn(u64, u64) -> Vec<Outcome>;
 
-const SECTIONS: [(&str, Section); 3] =
-    [("lock", lock::drill), ("queue", queue::drill), ("names", names::drill)];
+const SECTIONS: &[(&str, Section)] =
+    &[("lock", lock::drill), ("event", event::drill), ("queue", queue::drill), ("names", names::drill)];
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {

@@ -224,6 +224,35 @@ fn single_step_killer_sees_what_is_half_written() {
     assert!(report.wrong > 0 && report.wedged == 0, "{report}");
 }
 
+/// A loop, so that the same instructions are met many times.
+#[test]
+fn single_step_killer_finds_at_full_speed_the_points_that_it_steps_to() {
+    let _test = support::test(60);
+    let word = shared::<AtomicU64>();
+    let seen = support::shared_slice::<AtomicU64>(10_000);
+    let points = shared::<AtomicU64>();
+    let script = Script::new(
+        "count to 20",
+        || word.store(0, SeqCst),
+        |_, stage| {
+            stage.begin();
+            let mut text = [0u8; 64];
+            for number in 1..=20u8 {
+                text.fill(number);
+                word.store(std::hint::black_box(&text)[63].into(), SeqCst);
+            }
+        },
+        |_, _| seen[points.fetch_add(1, SeqCst) as usize].store(word.load(SeqCst), SeqCst),
+    );
+    script.run().assert_clean();
+    let found = points.swap(0, SeqCst) as usize;
+    let at_full_speed: Vec<_> = seen[1..found].iter().map(|word| word.load(SeqCst)).collect(); // 0: nobody died
+    (0..at_full_speed.len() as u64).for_each(|n| _ = script.round(&[n]));
+    let stepped: Vec<_> = seen[..at_full_speed.len()].iter().map(|word| word.load(SeqCst)).collect();
+    assert_eq!(at_full_speed, stepped);
+    assert_eq!((stepped.first(), stepped.last()), (Some(&0), Some(&20)));
+}
+
 #[test]
 fn two_level_killer_kills_in_the_recovery_too() {
     let _test = support::test(60);

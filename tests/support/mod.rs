@@ -22,6 +22,7 @@
 //! | `leaks`    | what a test left behind: descriptors, threads, children, names                         |
 //! | `step`     | the single-step killer: a death after every instruction of an operation                |
 //! | `trace`    | ptrace, as far as `step` needs it                                                      |
+//! | `path`     | the way of a victim, and breakpoints on it                                             |
 //! | `chaos`    | the random killer: deaths at random times, under load                                  |
 //! | `rng`      | random numbers whose seed is printed                                                   |
 //! | `example`  | one of the seeds, as a program to run                                                  |
@@ -40,6 +41,7 @@ mod cpu;
 mod example;
 mod folder;
 pub mod leaks;
+mod path;
 pub mod procfs;
 mod rng;
 mod say;

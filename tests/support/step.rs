@@ -6,11 +6,15 @@
 //! does the operation, and calls `stage.end()`; *meanwhile*, while it stands at its begin, the parent may bring others
 //! to sleep on what it holds; it is killed after N instructions; then the *survivor*, another forked child, must finish
 //! its script in time and panics if what it finds is wrong. N runs from 0 to the end of the operation.
+//!
+//! The first victim is stepped to its end, which tells the way of all. The others run to their point on it at full
+//! speed; one that took another way, and was not met there, is replaced by one that is stepped.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use super::path::Path;
 pub use super::trace::Stage;
 use super::trace::{self, End};
 use super::{Status, alarm, fork, shared_slice};
@@ -28,6 +32,24 @@ pub struct Fate {
     pub finished: bool,
     /// The second's, in a two-level run.
     pub second_finished: bool,
+}
+
+/// After how many instructions a victim dies.
+#[derive(Debug, Clone, Copy)]
+struct Death<'p> {
+    after: u64,
+    /// Its way, if that is known: it need not be stepped.
+    path: Option<&'p Path>,
+}
+
+impl<'p> Death<'p> {
+    fn stepped(after: u64) -> Death<'p> {
+        Death { after, path: None }
+    }
+
+    fn on(path: &'p Path, after: u64) -> Death<'p> {
+        Death { after, path: Some(path) }
+    }
 }
 
 type Victim<'a, S> = Box<dyn Fn(&S, &Stage) + 'a>;
@@ -82,9 +104,14 @@ impl<'a, S> Script<'a, S> {
     /// The script fails without any kill.
     #[track_caller]
     pub fn length(&self) -> u64 {
+        self.path().steps()
+    }
+
+    #[track_caller]
+    fn path(&self) -> Path {
         let round = self.round(&[u64::MAX]);
         assert_eq!(round.verdict, Verdict::Right, "{}: fails without a kill: {}", self.name, round.reason);
-        round.steps
+        round.path
     }
 
     /// A death after every instruction.
@@ -96,13 +123,14 @@ impl<'a, S> Script<'a, S> {
     /// A death after each of the last `points` instructions: for operations that begin with a long preparation.
     #[track_caller]
     pub fn run_last(&self, points: u64) -> Report {
-        let length = self.length();
+        let path = self.path();
+        let length = path.steps();
         let mut report = Report::new(self.name);
         for n in length.saturating_sub(points)..=length {
             if report.failures() >= ENOUGH {
                 break;
             }
-            report.count(&[n], self.round_without_luck(&[n]));
+            report.count(&[n], self.round_without_luck(&[Death::on(&path, n)]));
         }
         report
     }
@@ -110,13 +138,15 @@ impl<'a, S> Script<'a, S> {
     /// Two deaths: one after each of the `first` instructions, then, in the next victim, one after every `stride`th.
     pub fn run_pairs(&self, first: impl IntoIterator<Item = u64>, stride: usize) -> Report {
         let mut report = Report::new(self.name);
+        let path = self.path();
         for n in first {
-            let length = self.round(&[n, u64::MAX]).steps;
-            for m in (0..=length).step_by(stride) {
+            let first = Death::on(&path, n);
+            let second = self.play(&[first, Death::stepped(u64::MAX)]).path;
+            for m in (0..=second.steps()).step_by(stride) {
                 if report.failures() >= ENOUGH {
                     return report;
                 }
-                report.count(&[n, m], self.round_without_luck(&[n, m]));
+                report.count(&[n, m], self.round_without_luck(&[first, Death::on(&second, m)]));
             }
         }
         report
@@ -124,24 +154,35 @@ impl<'a, S> Script<'a, S> {
 
     /// One round; each number is a death after so many instructions.
     pub fn round(&self, deaths: &[u64]) -> Round {
+        self.play(&deaths.iter().copied().map(Death::stepped).collect::<Vec<_>>())
+    }
+
+    fn play(&self, deaths: &[Death<'_>]) -> Round {
+        let missed = || self.round(&deaths.iter().map(|death| death.after).collect::<Vec<_>>());
+        self.try_play(deaths).unwrap_or_else(missed)
+    }
+
+    /// One round, unless a victim was missed.
+    fn try_play(&self, deaths: &[Death<'_>]) -> Option<Round> {
         self.flags.iter().for_each(|flag| flag.store(0, SeqCst));
         let scene = (self.scene)();
-        let mut steps = 0;
-        for (level, limit) in deaths.iter().enumerate() {
-            match self.kill(&scene, level, *limit) {
-                End::Killed(n) => steps = n,
-                End::Stuck(n) => {
-                    return Round::failed(Verdict::Wedged, n, format!("victim {} is stuck", level + 1));
+        let mut path = Path::default();
+        for (level, death) in deaths.iter().enumerate() {
+            match self.kill(&scene, level, *death) {
+                End::Killed(way) => path = way,
+                End::Missed => return None,
+                End::Stuck(_) => {
+                    return Some(Round::failed(Verdict::Wedged, format!("victim {} is stuck", level + 1)));
                 }
                 End::Failed(status) => {
-                    return Round::failed(Verdict::Wrong, 0, format!("victim {}: {status:?}", level + 1));
+                    return Some(Round::failed(Verdict::Wrong, format!("victim {}: {status:?}", level + 1)));
                 }
             }
         }
-        self.survive(&scene, steps)
+        Some(self.survive(&scene, path))
     }
 
-    fn kill(&self, scene: &S, level: usize, limit: u64) -> End {
+    fn kill(&self, scene: &S, level: usize, death: Death<'_>) -> End {
         let finished = &self.flags[level];
         let mut victim = fork(|| {
             alarm(self.seconds);
@@ -155,10 +196,13 @@ impl<'a, S> Script<'a, S> {
         if level == 0 {
             (self.meanwhile)(scene);
         }
-        trace::step_and_kill(victim, limit, finished)
+        match death.path.and_then(|path| path.waypoint(death.after)) {
+            Some(waypoint) => trace::run_and_kill(victim, waypoint, finished),
+            None => trace::step_and_kill(victim, death.after, finished),
+        }
     }
 
-    fn survive(&self, scene: &S, steps: u64) -> Round {
+    fn survive(&self, scene: &S, path: Path) -> Round {
         let finished = |level: usize| self.flags[level].load(SeqCst) == 1;
         let fate = Fate { finished: finished(0), second_finished: finished(1) };
         let start = Instant::now();
@@ -172,15 +216,15 @@ impl<'a, S> Script<'a, S> {
             Status::Signal(libc::SIGALRM) => Verdict::Wedged,
             _ => Verdict::Wrong,
         };
-        Round { verdict, steps, time: start.elapsed(), reason: format!("survivor: {status:?}") }
+        Round { verdict, path, time: start.elapsed(), reason: format!("survivor: {status:?}") }
     }
 
     /// A busy machine makes a survivor slow now and then; a lost wake makes it slow every time.
-    fn round_without_luck(&self, deaths: &[u64]) -> Round {
-        let mut best = self.round(deaths);
+    fn round_without_luck(&self, deaths: &[Death<'_>]) -> Round {
+        let mut best = self.play(deaths);
         for _ in 0..3 {
             if best.verdict == Verdict::Right && best.time > SLOW {
-                let again = self.round(deaths);
+                let again = self.play(deaths);
                 if again.verdict != Verdict::Right || again.time < best.time {
                     best = again;
                 }
@@ -195,8 +239,8 @@ impl<'a, S> Script<'a, S> {
 pub struct Round {
     /// What the survivor found.
     pub verdict: Verdict,
-    /// Instructions that the last victim ran.
-    pub steps: u64,
+    /// The way of the last victim, if it was stepped.
+    pub path: Path,
     /// What the survivor needed.
     pub time: Duration,
     /// Who failed, and how.
@@ -204,8 +248,8 @@ pub struct Round {
 }
 
 impl Round {
-    fn failed(verdict: Verdict, steps: u64, reason: String) -> Round {
-        Round { verdict, steps, time: Duration::ZERO, reason }
+    fn failed(verdict: Verdict, reason: String) -> Round {
+        Round { verdict, path: Path::default(), time: Duration::ZERO, reason }
     }
 }
 

@@ -41,3 +41,25 @@ impl Event {
         self.0.store(0, SeqCst);
     }
 }
+
+/// A condition: a count of notifications, taken down under the lock and slept on without it.
+pub(crate) struct Sequence(&'static AtomicU32);
+
+impl Sequence {
+    pub(crate) fn new() -> Sequence {
+        Sequence(shared())
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.fetch_add(1, SeqCst);
+        wake(self.0, 1);
+    }
+
+    /// Gives `guard` back, sleeps, and takes the lock again.
+    pub(crate) fn wait<G>(&self, guard: G, lock: impl Fn() -> G) -> G {
+        let seen = self.0.load(SeqCst);
+        drop(guard);
+        wait(self.0, seen);
+        lock()
+    }
+}

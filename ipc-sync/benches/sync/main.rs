@@ -1,8 +1,8 @@
 //! What the primitives cost, each beside what others use for the same, in the same run.
 //!
 //! ```text
-//! cargo bench -p ipc-sync                            everything
-//! cargo bench -p ipc-sync -- --only lock             one section
+//! cargo bench -p ipc-sync                   everything
+//! cargo bench -p ipc-sync -- --only lock    one section
 //! ```
 //!
 //! All processes and threads are pinned to the first two processors. A figure is the median of five repetitions with the
@@ -13,15 +13,24 @@
 mod support;
 
 mod bare;
+mod condition;
 mod event;
 mod lock;
 mod pthread;
 mod race;
 mod rally;
+mod reentrant_lock;
 mod rivals;
 mod table;
+mod value;
 
-const SECTIONS: [(&str, fn()); 2] = [("lock", lock::run), ("event", event::run)];
+const SECTIONS: [(&str, fn()); 5] = [
+    ("lock", lock::run),
+    ("reentrant_lock", reentrant_lock::run),
+    ("value", value::run),
+    ("event", event::run),
+    ("condition", condition::run),
+];
 
 fn main() {
     let only = only();

@@ -26,6 +26,11 @@ impl Mutex {
         Mutex::new(libc::PTHREAD_MUTEX_STALLED, libc::PTHREAD_MUTEX_NORMAL)
     }
 
+    /// Robust, and its owner may take it again.
+    pub(crate) fn recursive() -> Mutex {
+        Mutex::new(libc::PTHREAD_MUTEX_ROBUST, libc::PTHREAD_MUTEX_RECURSIVE)
+    }
+
     fn new(robustness: i32, kind: i32) -> Mutex {
         let mutex = room();
         let mut attributes = MaybeUninit::uninit();

@@ -7,6 +7,7 @@
 //! | queues    | [`Queue`]: messages for many; more in [`queue`]                                                  |
 //! | pipes     | [`pipe()`], [`simplex`], [`Connection`], [`Sender`], [`Receiver`]; more in [`connection`]        |
 //! | locks     | [`Lock`], [`LockGuard`]; more in [`sync`]                                                        |
+//! | values    | [`Value`], [`Array`]: typed and whole, each with its lock, of any [`Shareable`] type                 |
 //! | memory    | [`SharedMemory`], and any open file as [`Descriptor`]; more in [`shm`]                           |
 //! | tests     | [`testing!`]                                                                                     |
 //!
@@ -123,8 +124,10 @@ pub use ipc_pipe::{
     Connection, PipeError, Receiver, RecvError, RecvIntoError, SendError, Sender, TryRecvError, pipe, simplex,
 };
 pub use ipc_queue::{GetError, PutError, PutFault, Queue};
-pub use ipc_shm::{Descriptor, SharedMemory};
-pub use ipc_sync::{Event, Lock, LockError, LockGuard, TryLockError};
+pub use ipc_shm::{Descriptor, Shareable, SharedMemory};
+pub use ipc_sync::{
+    Array, ArrayError, ArrayGuard, Event, Lock, LockError, LockGuard, OutOfRange, TryLockError, Value, ValueGuard,
+};
 pub use process::{
     Builder, Child, CurrentProcess, ExitStatus, JoinError, ParentProcess, Process, SpawnError, SpawnFailure,
     Stdio, TryJoinError, active_children, cpu_count, current_process, init, parent_process,

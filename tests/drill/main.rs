@@ -17,6 +17,7 @@ mod event;
 mod lock;
 mod names;
 mod queue;
+mod value;
 
 /// Kills per shape when nobody says otherwise.
 const KILLS: u64 = 300;
@@ -100,8 +101,13 @@ impl Arguments {
 /// Runs all shapes of one section: so many kills each, with this seed.
 type Section = fn(u64, u64) -> Vec<Outcome>;
 
-const SECTIONS: &[(&str, Section)] =
-    &[("lock", lock::drill), ("event", event::drill), ("queue", queue::drill), ("names", names::drill)];
+const SECTIONS: &[(&str, Section)] = &[
+    ("lock", lock::drill),
+    ("event", event::drill),
+    ("queue", queue::drill),
+    ("names", names::drill),
+    ("value", value::drill),
+];
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {

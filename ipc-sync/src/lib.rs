@@ -52,11 +52,9 @@ mod condition;
 mod deadline;
 mod element;
 mod event;
-#[allow(dead_code)] // until a primitive changes and wakes
 mod futex;
-mod integer;
 mod held;
-#[allow(dead_code)] // until a primitive counts in it
+mod integer;
 mod ledger;
 mod lock;
 mod me;
@@ -65,13 +63,16 @@ mod primitive;
 mod process;
 mod raw_event;
 mod raw_lock;
+mod raw_semaphore;
 mod reentrant_lock;
 mod registry;
 mod robust;
+mod semaphore;
 mod slot;
 mod value;
 mod wait;
 mod waiters;
+mod watch;
 
 use std::time::Duration;
 
@@ -82,8 +83,8 @@ pub use condition::{Condition, ConditionError, NotifyError};
 pub use deadline::Deadline;
 pub use event::Event;
 pub use futex::Woken;
-pub use integer::Integer;
 pub use held::ConditionGuard;
+pub use integer::Integer;
 pub use lock::{Lock, LockError, LockGuard, TryLockError};
 pub use me::Me;
 pub use place::{NamedError, Place, Primitive};
@@ -92,6 +93,7 @@ pub use process::forks;
 pub use raw_lock::{Acquired, RawLock, RawLockError};
 pub use reentrant_lock::{ReentrantGuard, ReentrantLock};
 pub use registry::{Registry, RegistryError};
+pub use semaphore::{Permit, ReleaseError, Semaphore, SemaphoreError, TryAcquireError};
 pub use value::{Value, ValueGuard};
 pub use wait::Patience;
 

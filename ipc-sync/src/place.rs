@@ -169,6 +169,11 @@ pub enum NamedError {
         /// Elements it has.
         found: usize,
     },
+    /// A semaphore, with another bound.
+    Bound {
+        /// The bound it has; `None` = it has none.
+        found: Option<u32>,
+    },
 }
 
 impl fmt::Display for NamedError {
@@ -177,6 +182,10 @@ impl fmt::Display for NamedError {
             NamedError::Registry(error) => error.fmt(f),
             NamedError::Name(error) => error.fmt(f),
             NamedError::Length { found } => write!(f, "the array of this name has {found} elements"),
+            NamedError::Bound { found: Some(found) } => {
+                write!(f, "the semaphore of this name has the bound {found}")
+            }
+            NamedError::Bound { found: None } => f.write_str("the semaphore of this name has no bound"),
         }
     }
 }
@@ -187,6 +196,7 @@ impl std::error::Error for NamedError {
             NamedError::Registry(error) => Some(error),
             NamedError::Name(error) => Some(&**error),
             NamedError::Length { .. } => None,
+            NamedError::Bound { .. } => None,
         }
     }
 }

@@ -239,9 +239,7 @@ impl<const N: usize> Waiters<N> {
         let passing = self.passing.load(Relaxed);
         let place_of = |number: u32| (number as usize & 0xff).checked_sub(1).filter(|&place| place < N);
         if let (Some(dead), Some(heir)) = (place_of(passing), place_of(passing >> 8)) {
-            if !self.is_notified(heir) {
-                self.give(heir, self.waiters[dead].before.load(Relaxed));
-            }
+            self.give(heir, self.waiters[dead].before.load(Relaxed));
             self.free(dead);
         }
         self.passing.store(0, Release);
@@ -275,7 +273,8 @@ impl<const N: usize> Waiters<N> {
         (place < N).then_some(place)
     }
 
-    fn taken(&self) -> impl Iterator<Item = usize> + '_ {
+    /// The places that are taken.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = usize> + '_ {
         let mut left = self.places.load(Relaxed);
         std::iter::from_fn(move || {
             let place = left.trailing_zeros() as usize;

@@ -126,8 +126,9 @@ pub use ipc_pipe::{
 pub use ipc_queue::{GetError, PutError, PutFault, Queue};
 pub use ipc_shm::{Descriptor, Shareable, SharedMemory};
 pub use ipc_sync::{
-    Array, ArrayError, ArrayGuard, Event, Lock, LockError, LockGuard, OutOfRange, Permit, ReleaseError,
-    Semaphore, SemaphoreError, TryAcquireError, TryLockError, Value, ValueGuard,
+    Array, ArrayError, ArrayGuard, Barrier, BarrierError, BarrierWait, BrokenBarrier, Event, Lock, LockError,
+    LockGuard, OutOfRange, Permit, ReleaseError, Semaphore, SemaphoreError, TryAcquireError, TryLockError,
+    Value, ValueGuard,
 };
 pub use process::{
     Builder, Child, CurrentProcess, ExitStatus, JoinError, ParentProcess, Process, SpawnError, SpawnFailure,

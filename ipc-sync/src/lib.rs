@@ -47,6 +47,7 @@
 
 mod arena;
 mod array;
+mod barrier;
 mod bell;
 mod condition;
 mod deadline;
@@ -61,6 +62,7 @@ mod me;
 mod place;
 mod primitive;
 mod process;
+mod raw_barrier;
 mod raw_event;
 mod raw_lock;
 mod raw_semaphore;
@@ -78,6 +80,7 @@ use std::time::Duration;
 
 pub use arena::CreateError;
 pub use array::{Array, ArrayError, ArrayGuard, OutOfRange};
+pub use barrier::{Barrier, BarrierError, BarrierWait, BrokenBarrier};
 pub use bell::{Bell, RoomBell};
 pub use condition::{Condition, ConditionError, NotifyError};
 pub use deadline::Deadline;

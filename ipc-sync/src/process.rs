@@ -35,21 +35,50 @@ impl Identity {
             None => fs::exists("/proc/self/stat").is_ok_and(|there| there).then_some(false),
         }
     }
+
+    /// Whether the process of this thread lives and is not about to end. `None` = /proc cannot tell.
+    pub(crate) fn process_is_alive(self) -> Option<bool> {
+        let Identity { namespace, pid, start, .. } = self;
+        if namespace == 0 || namespace != pid_namespace() || start == 0 {
+            return None;
+        }
+        Some(stat(&format!("/proc/{pid}/stat")).is_some_and(|leader| !leader.ends() && leader.start <= start))
+    }
+
+    /// Whether it is the main thread, which ends with its process or by exec.
+    pub(crate) fn is_main(self) -> bool {
+        self.tid == self.pid
+    }
+
+    /// Whether it is a thread of this process.
+    pub(crate) fn is_of_this_process(self) -> bool {
+        self.pid == std::process::id() && self.namespace == pid_namespace()
+    }
 }
 
 struct Stat {
     start: u64,
     /// A zombie: it writes nothing more.
     ended: bool,
+    /// Of the kernel: `PF_EXITING` says that it is on its way.
+    flags: u64,
 }
 
-/// State and start time are fields 3 and 22; the name before them may hold anything but ends with the last ')'.
+impl Stat {
+    fn ends(&self) -> bool {
+        const EXITING: u64 = 4;
+        self.ended || self.flags & EXITING != 0
+    }
+}
+
+/// State, flags and start time are fields 3, 9 and 22; the name before them may hold anything but ends with the last ')'.
 fn stat(path: &str) -> Option<Stat> {
     let text = fs::read(path).ok()?;
     let after_name = &text[text.iter().rposition(|&byte| byte == b')')? + 2..];
     let mut fields = std::str::from_utf8(after_name).ok()?.split(' ');
     let ended = matches!(fields.next()?, "Z" | "X" | "x");
-    Some(Stat { start: fields.nth(18)?.parse().ok()?, ended })
+    let flags = fields.nth(5)?.parse().ok()?;
+    Some(Stat { start: fields.nth(12)?.parse().ok()?, ended, flags })
 }
 
 /// Inode of this process's PID namespace, 0 = unknown. Not kept: a forked child may live in another one.

@@ -188,6 +188,26 @@ impl Registry {
         self.is_dead(token) || self.ask(token)
     }
 
+    /// Whether the owner of `token`, a thread that has ended, took its process along. So it counts too if that is of
+    /// another PID namespace, or if the slot was used again: nobody can tell.
+    #[cold]
+    pub(crate) fn process_ended_too(&self, token: u32) -> bool {
+        let lives_on = |owner: Identity| !owner.is_main() && owner.process_is_alive() == Some(true);
+        !self.slot(token).identity_of(token).is_some_and(lives_on)
+    }
+
+    /// Whether the owner of `token` has ended, or its process is about to.
+    #[cold]
+    pub(crate) fn is_lost(&self, token: u32) -> bool {
+        let ends = |owner: Identity| owner.process_is_alive() == Some(false);
+        self.has_ended(token) || self.slot(token).identity_of(token).is_some_and(ends)
+    }
+
+    /// Whether the owner of `token` is a thread of this process.
+    pub(crate) fn is_of_this_process(&self, token: u32) -> bool {
+        self.slot(token).identity_of(token).is_some_and(Identity::is_of_this_process)
+    }
+
     fn slot(&self, token: u32) -> &Slot {
         &self.slots[index_of(token)]
     }

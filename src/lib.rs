@@ -127,8 +127,8 @@ pub use ipc_queue::{GetError, PutError, PutFault, Queue};
 pub use ipc_shm::{Descriptor, Shareable, SharedMemory};
 pub use ipc_sync::{
     Array, ArrayError, ArrayGuard, Barrier, BarrierError, BarrierWait, BrokenBarrier, Event, Lock, LockError,
-    LockGuard, OutOfRange, Permit, ReleaseError, Semaphore, SemaphoreError, TryAcquireError, TryLockError,
-    Value, ValueGuard,
+    LockGuard, OutOfRange, Permit, ReadGuard, ReleaseError, RwLock, RwLockError, Semaphore, SemaphoreError,
+    TryAcquireError, TryLockError, TryRwLockError, Value, ValueGuard, WriteGuard,
 };
 pub use process::{
     Builder, Child, CurrentProcess, ExitStatus, JoinError, ParentProcess, Process, SpawnError, SpawnFailure,

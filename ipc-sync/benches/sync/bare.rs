@@ -63,3 +63,28 @@ impl Sequence {
         lock()
     }
 }
+
+/// A barrier as std's: who comes last turns the generation over and wakes the others.
+#[derive(Default)]
+pub(crate) struct Barrier {
+    arrived: AtomicU32,
+    generation: AtomicU32,
+}
+
+impl Barrier {
+    pub(crate) fn new() -> &'static Barrier {
+        shared()
+    }
+
+    pub(crate) fn wait(&self, parties: u32) {
+        let generation = self.generation.load(SeqCst);
+        if self.arrived.fetch_add(1, SeqCst) + 1 == parties {
+            self.arrived.store(0, SeqCst);
+            self.generation.fetch_add(1, SeqCst);
+            return wake(&self.generation, i32::MAX);
+        }
+        while self.generation.load(SeqCst) == generation {
+            wait(&self.generation, generation);
+        }
+    }
+}

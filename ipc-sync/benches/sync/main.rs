@@ -13,6 +13,7 @@
 mod support;
 
 mod bare;
+mod barrier;
 mod condition;
 mod event;
 mod lock;
@@ -21,15 +22,18 @@ mod race;
 mod rally;
 mod reentrant_lock;
 mod rivals;
+mod semaphore;
 mod table;
 mod value;
 
-const SECTIONS: [(&str, fn()); 5] = [
+const SECTIONS: [(&str, fn()); 7] = [
     ("lock", lock::run),
     ("reentrant_lock", reentrant_lock::run),
+    ("semaphore", semaphore::run),
     ("value", value::run),
     ("event", event::run),
     ("condition", condition::run),
+    ("barrier", barrier::run),
 ];
 
 fn main() {

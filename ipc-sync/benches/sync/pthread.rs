@@ -55,3 +55,46 @@ impl Mutex {
         }
     }
 }
+
+/// `sem_t`: what Python's `multiprocessing.Semaphore` is.
+pub(crate) struct Semaphore(*mut libc::sem_t);
+
+impl Semaphore {
+    pub(crate) fn new(permits: u32) -> Semaphore {
+        let semaphore = room();
+        // SAFETY: `room` gave it its memory; 1 means that processes share it.
+        assert_eq!(unsafe { libc::sem_init(semaphore, 1, permits) }, 0);
+        Semaphore(semaphore)
+    }
+
+    #[inline(always)]
+    pub(crate) fn pair(&self) {
+        // SAFETY: initialized in `new`.
+        unsafe {
+            assert_eq!(libc::sem_wait(self.0), 0);
+            libc::sem_post(self.0);
+        }
+    }
+}
+
+/// `pthread_barrier_t`.
+pub(crate) struct Barrier(*mut libc::pthread_barrier_t);
+
+impl Barrier {
+    pub(crate) fn new(parties: u32) -> Barrier {
+        let barrier = room();
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: as for the mutex.
+        unsafe {
+            libc::pthread_barrierattr_init(attributes.as_mut_ptr());
+            libc::pthread_barrierattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED);
+            assert_eq!(libc::pthread_barrier_init(barrier, attributes.as_ptr(), parties), 0);
+        }
+        Barrier(barrier)
+    }
+
+    pub(crate) fn wait(&self) {
+        // SAFETY: initialized in `new`.
+        unsafe { libc::pthread_barrier_wait(self.0) };
+    }
+}

@@ -18,7 +18,6 @@ pub(crate) fn way<'a>(name: &'a str, run: impl Fn() -> f64 + 'a) -> Way<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum Better {
     Less,
-    #[allow(dead_code)] // until something is counted per second
     More,
 }
 
@@ -27,7 +26,7 @@ pub(crate) struct Table(Better);
 
 impl Table {
     pub(crate) fn new(title: &str, better: Better) -> Table {
-        println!("\n{title:<30} {:<25} {:<48} ratio", "ours", "peer");
+        println!("\n{title:<30} {:<25} {:<52} ratio", "ours", "peer");
         Table(better)
     }
 
@@ -46,7 +45,7 @@ impl Table {
                 Better::Less => theirs.median / ours.median,
                 Better::More => ours.median / theirs.median,
             };
-            println!("{what:<30} {shown:<25} {:<22} {theirs:<25} {ratio:>5.2}", peer.name);
+            println!("{what:<30} {shown:<25} {:<26} {theirs:<25} {ratio:>5.2}", peer.name);
             (what, shown) = ("", String::new());
         }
     }

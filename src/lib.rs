@@ -132,7 +132,8 @@ pub use ipc_sync::{
 };
 pub use process::{
     Builder, Child, CurrentProcess, ExitStatus, JoinError, ParentProcess, Process, SpawnError, SpawnFailure,
-    Stdio, TryJoinError, active_children, cpu_count, current_process, init, parent_process,
+    StartMethod, StartMethodError, Stdio, TryJoinError, active_children, cpu_count, current_process, init,
+    parent_process, preload, set_start_method, start_method,
 };
 
 #[doc(hidden)]

@@ -107,12 +107,19 @@ pub(crate) fn copies() -> u32 {
     COPIES.load(Relaxed)
 }
 
+/// Does what follows a fork in the child, for one that `fork` of the C library did not make.
+#[doc(hidden)]
+pub fn forked() {
+    FORKS.fetch_add(1, Relaxed);
+    IN_CHILD.get().inspect(|handler| handler());
+}
+
+static IN_CHILD: OnceLock<fn()> = OnceLock::new();
+
 /// Has `in_child` called in each forked child, right after the count was raised.
 pub(crate) fn watch_forks(in_child: fn()) {
-    static IN_CHILD: OnceLock<fn()> = OnceLock::new();
     extern "C" fn child() {
-        FORKS.fetch_add(1, Relaxed);
-        IN_CHILD.get().inspect(|handler| handler());
+        forked();
     }
     extern "C" fn before() {
         COPIES.fetch_add(1, Relaxed);

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::child::Process;
 use super::error::SpawnError;
+use super::start::{StartMethod, start_method};
 
 /// A process to be started with more to say about it than a function and its arguments.
 ///
@@ -30,6 +31,9 @@ use super::error::SpawnError;
 pub struct Builder {
     pub(crate) name: Option<String>,
     pub(crate) daemon: bool,
+    /// A process of our own, that does not count among the children.
+    pub(crate) unnumbered: bool,
+    start_method: Option<StartMethod>,
     clears: bool,
     /// `None` = not passed on.
     changes: BTreeMap<OsString, Option<OsString>>,
@@ -64,6 +68,21 @@ impl Builder {
     /// ```
     pub fn daemon(mut self, daemon: bool) -> Builder {
         self.daemon = daemon;
+        self
+    }
+
+    /// How it comes to be; as [`set_start_method`](crate::set_start_method) said otherwise.
+    pub fn start_method(mut self, method: StartMethod) -> Builder {
+        self.start_method = Some(method);
+        self
+    }
+
+    pub(crate) fn method(&self) -> StartMethod {
+        self.start_method.unwrap_or_else(start_method)
+    }
+
+    pub(crate) fn unnumbered(mut self) -> Builder {
+        self.unnumbered = true;
         self
     }
 
@@ -115,6 +134,11 @@ impl Builder {
         R: Serialize + DeserializeOwned,
     {
         Process::start(self, f, args)
+    }
+
+    /// Whether it is not the environment of this process.
+    pub(crate) fn changes_environment(&self) -> bool {
+        self.clears || !self.changes.is_empty()
     }
 
     /// The environment it gets.

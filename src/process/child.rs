@@ -18,8 +18,10 @@ use super::error::{JoinError, SpawnError, SpawnFailure, TryJoinError};
 use super::family::Child;
 use super::image::Identity;
 use super::message::{Bootstrap, Call, Outcome};
+use super::pidfd::Pidfd;
+use super::start::StartMethod;
 use super::status::ExitStatus;
-use super::{entry, exec, family, lifeline, parent};
+use super::{entry, exec, family, fork, forkserver, lifeline, parent};
 
 /// A process that runs one function of this program, and whose result comes back to [`join`](Process::join).
 ///
@@ -123,21 +125,22 @@ impl<R> Process<R> {
         if !entry::is_initialized() {
             return Err(SpawnFailure::NotInitialized);
         }
-        let call = Call::new(f).ok_or(SpawnFailure::NotInExecutable)?;
         if is_daemon() {
             return Err(SpawnFailure::Daemon);
         }
+        let call = Call::new(f).ok_or(SpawnFailure::NotInExecutable)?;
         let program = Identity::own()?;
         let lifeline = builder.daemon.then(lifeline::reading_end).transpose()?.map(Descriptor::from);
         let parent = Descriptor::from(parent::own()?);
-        let registry = Registry::get()?.descriptor();
-        let (connection, theirs) = ipc_pipe::pipe()?;
-        connection.set_max_message(usize::MAX); // both ends are this program
-        let parts = theirs.into_parts()?;
-        let birth = Birth::next(builder.name.take(), builder.daemon);
-        let (pid, pidfd) = exec::start(&builder, &birth.name, &parts, registry.as_fd())?;
-        drop(parts); // the child's alone, so that its end is the connection's end
+        let birth = Birth::of(&mut builder);
+        let (connection, pid, pidfd) = match begin(&builder, &birth) {
+            Err(SpawnFailure::Io(error)) if forkserver::is_gone(&error) => begin(&builder, &birth)?,
+            begun => begun?,
+        };
         let child = Child::new(birth.name.clone(), pid, builder.daemon, pidfd);
+        if !builder.unnumbered {
+            child.enlist();
+        }
         let mut process = Process { child, answer: Answer::Missing };
         let bootstrap = Bootstrap { birth, program, call, parent, lifeline };
         let sent = connection.send(&bootstrap).and_then(|()| connection.send(args));
@@ -308,6 +311,20 @@ impl<R> Process<R> {
     pub fn sentinel(&self) -> BorrowedFd<'_> {
         self.child.sentinel()
     }
+}
+
+/// Starts a process that waits for what it is to do, on the other end of this connection.
+fn begin(builder: &Builder, birth: &Birth) -> Result<(Connection, u32, Pidfd), SpawnFailure> {
+    let registry = Registry::get()?.descriptor();
+    let (connection, theirs) = ipc_pipe::pipe()?;
+    connection.set_max_message(usize::MAX); // both ends are this program
+    let parts = theirs.into_parts()?; // dropped on return: the child's alone, so that its end is the connection's end
+    let (pid, pidfd) = match builder.method() {
+        StartMethod::Spawn => exec::start(builder, &birth.name, &parts, registry.as_fd())?,
+        StartMethod::ForkServer => forkserver::start(builder, &parts)?,
+        StartMethod::Fork(_) => fork::start(builder, &parts)?,
+    };
+    Ok((connection, pid, pidfd))
 }
 
 /// The next state of an answer that is awaited; `None` = the time is over.

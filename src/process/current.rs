@@ -1,9 +1,11 @@
 //! Who this process is in its family.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use super::builder::Builder;
 
 /// What a child was told about itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,33 +18,39 @@ pub(crate) struct Birth {
     pub(crate) parent_name: String,
 }
 
-static BIRTH: OnceLock<Birth> = OnceLock::new();
+/// A process that was forked has the birth of the one it was copied from until it is told of its own.
+static BIRTH: Mutex<Option<&'static Birth>> = Mutex::new(None);
 static CHILDREN: AtomicU32 = AtomicU32::new(0);
 
 impl Birth {
-    /// The next child of this process.
-    pub(crate) fn next(name: Option<String>, daemon: bool) -> Birth {
-        let number = CHILDREN.fetch_add(1, Relaxed) + 1;
-        let lineage = BIRTH.get().map_or(number.to_string(), |own| format!("{}:{number}", own.lineage));
-        let name = name.unwrap_or_else(|| format!("Process-{lineage}"));
+    /// That of a new child. Takes its name out of `builder`.
+    pub(crate) fn of(builder: &mut Builder) -> Birth {
+        let lineage = if builder.unnumbered { String::new() } else { next_lineage() };
+        let name = builder.name.take().unwrap_or_else(|| format!("Process-{lineage}"));
         let parent_name = current_process().name().to_owned();
-        Birth { name, lineage, daemon, parent: std::process::id(), parent_name }
+        Birth { name, lineage, daemon: builder.daemon, parent: std::process::id(), parent_name }
     }
 
     /// This process was born so.
     pub(crate) fn remember(self) {
-        let _ = BIRTH.set(self);
+        *BIRTH.lock() = Some(Box::leak(Box::new(self)));
+        CHILDREN.store(0, Relaxed);
     }
+}
+
+fn next_lineage() -> String {
+    let number = CHILDREN.fetch_add(1, Relaxed) + 1;
+    birth().map_or(number.to_string(), |own| format!("{}:{number}", own.lineage))
 }
 
 /// What this process was told about itself; `None` = it is a main process.
 pub(crate) fn birth() -> Option<&'static Birth> {
-    BIRTH.get()
+    *BIRTH.lock()
 }
 
 /// Whether this process ends with its parent.
 pub(crate) fn is_daemon() -> bool {
-    BIRTH.get().is_some_and(|birth| birth.daemon)
+    birth().is_some_and(|birth| birth.daemon)
 }
 
 /// This process, as its family knows it.
@@ -68,7 +76,7 @@ pub fn current_process() -> CurrentProcess {
 impl CurrentProcess {
     /// `MainProcess`, or the name that its parent gave it.
     pub fn name(&self) -> &'static str {
-        BIRTH.get().map_or("MainProcess", |birth| &birth.name)
+        birth().map_or("MainProcess", |birth| &birth.name)
     }
 
     /// Its number, for humans and logs: the kernel uses numbers again.
@@ -83,7 +91,7 @@ impl CurrentProcess {
 
     /// The number of the process that spawned it, which may be gone; `None` in the main process.
     pub fn parent_pid(&self) -> Option<u32> {
-        BIRTH.get().map(|birth| birth.parent)
+        birth().map(|birth| birth.parent)
     }
 }
 

@@ -10,8 +10,8 @@ use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::exit;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 
 use ipc_pipe::{Connection, Parts};
 use ipc_shm::Descriptor;
@@ -52,7 +52,8 @@ static INITIALIZED: AtomicBool = AtomicBool::new(false);
 pub fn init() {
     if !INITIALIZED.swap(true, Relaxed) {
         if let Some(side) = side_of_child() {
-            exit(run(side));
+            let parent = connect(side).unwrap_or_else(|error| give_up(&error));
+            exit(run(Box::leak(Box::new(parent))));
         }
     }
 }
@@ -87,9 +88,10 @@ fn side_of_child() -> Option<u32> {
     Some(side.unwrap_or_else(|| give_up(&format!("{VARIABLE}={value:?} is not understood"))))
 }
 
-/// The life of a child, up to its exit code.
-fn run(side: u32) -> i32 {
-    let parent = connect(side).unwrap_or_else(|error| give_up(&error));
+/// The life of a child, however it came to be, up to its exit code.
+pub(crate) fn run(parent: &'static Connection) -> i32 {
+    parent.set_max_message(usize::MAX); // both ends are this program
+    panics::watch(parent);
     let bootstrap = match parent.recv::<Bootstrap>() {
         Ok(bootstrap) => bootstrap,
         Err(_) => return 1, // the parent is gone, or has given this child up
@@ -117,16 +119,11 @@ fn attach(parent: Descriptor, lifeline: Option<Descriptor>) -> io::Result<()> {
 }
 
 /// Takes over what this process was born with, and closes what came along.
-fn connect(side: u32) -> Result<&'static Connection, Box<dyn std::error::Error>> {
-    static PARENT: OnceLock<Connection> = OnceLock::new();
+fn connect(side: u32) -> Result<Connection, Box<dyn std::error::Error>> {
     close_above(REGISTRY);
     let [socket, segment, registry] = [SOCKET, SEGMENT, REGISTRY].map(inherited);
     Registry::adopt(Arc::new(registry?))?;
-    let connection = Connection::from_parts(Parts { socket: socket?, segment: segment?, side })?;
-    connection.set_max_message(usize::MAX); // both ends are this program
-    let parent = PARENT.get_or_init(|| connection);
-    panics::watch(parent);
-    Ok(parent)
+    Ok(Connection::from_parts(Parts { socket: socket?, segment: segment?, side })?)
 }
 
 /// A descriptor that exec left open for us, closed at the next one.

@@ -142,7 +142,7 @@ fn environment(builder: &Builder, side: u32) -> io::Result<Vec<CString>> {
     variables.iter().map(|(key, value)| variable(key, value)).collect()
 }
 
-fn variable(key: &OsStr, value: &OsStr) -> io::Result<CString> {
+pub(crate) fn variable(key: &OsStr, value: &OsStr) -> io::Result<CString> {
     // A '=' may come first: some shells hide variables that way.
     if key.is_empty() || key.as_bytes()[1..].contains(&b'=') {
         return Err(io::Error::new(
@@ -154,7 +154,7 @@ fn variable(key: &OsStr, value: &OsStr) -> io::Result<CString> {
 }
 
 /// Holds a child that was just started. Without a descriptor for that it is not kept at all.
-fn hold(child: Pid) -> io::Result<Pidfd> {
+pub(crate) fn hold(child: Pid) -> io::Result<Pidfd> {
     Pidfd::open(child).inspect_err(|_| {
         // Nobody has reaped it, so the number is still its own.
         let _ = nix::sys::signal::kill(child, Signal::SIGKILL);

@@ -38,17 +38,19 @@ struct Inner {
 }
 
 impl Child {
-    /// A child that was just started. It is on the list from here on.
+    /// A child that was just started.
     pub(crate) fn new(name: String, pid: u32, daemon: bool, pidfd: Pidfd) -> Child {
+        Child(Arc::new(Inner { name, pid, daemon, forks: forks(), pidfd, status: Mutex::new(None) }))
+    }
+
+    /// Puts it on the list.
+    pub(crate) fn enlist(&self) {
         static AT_EXIT: Once = Once::new();
         AT_EXIT.call_once(|| {
             // SAFETY: `leave` touches nothing that is gone at exit: no thread-local, no stream but standard error.
             unsafe { libc::atexit(leave) };
         });
-        let child =
-            Child(Arc::new(Inner { name, pid, daemon, forks: forks(), pidfd, status: Mutex::new(None) }));
-        CHILDREN.lock().push(child.clone());
-        child
+        CHILDREN.lock().push(self.clone());
     }
 
     /// Its name.

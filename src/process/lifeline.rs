@@ -7,8 +7,9 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use ipc_sync::forks;
 use nix::errno::Errno;
@@ -42,9 +43,13 @@ pub(crate) fn reading_end() -> io::Result<Arc<OwnedFd>> {
     Ok(line.insert(new).reading.clone())
 }
 
+/// In a forked child: its parent's daemons do not hang on it.
+pub(crate) fn let_go() {
+    LINE.lock().take();
+}
+
 /// In a daemon: has the kernel kill this process as soon as its parent is gone, from here on until it ends.
 pub(crate) fn hold(line: &OwnedFd) -> io::Result<()> {
-    static HELD: OnceLock<OwnedFd> = OnceLock::new();
     let own = open_anew(line)?;
     let flags = OFlag::O_ASYNC | OFlag::O_NONBLOCK;
     // SAFETY: fcntl with numbers, on a descriptor of ours.
@@ -57,7 +62,7 @@ pub(crate) fn hold(line: &OwnedFd) -> io::Result<()> {
     if poll(&mut look, PollTimeout::ZERO)? > 0 {
         return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the parent is gone"));
     }
-    HELD.get_or_init(|| own);
+    mem::forget(own); // until this process ends
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! Processes of this program that run one function each and give its result back.
 //!
 //! 1. `builder`: what to run and how, without a system call.
-//! 2. `exec`: the executable, started anew with three descriptors and nothing else.
+//! 2. `start`: how a process comes to be. `exec`: the executable, started anew with three descriptors and nothing else;
+//!    `fork`: a copy; `forkserver`: who makes copies.
 //! 3. `image`: functions by their place in the executable.
 //! 4. `message`: what parent and child tell each other.
 //! 5. `entry`: where a child leaves the way of `main`; `panics`: what it says when its function panics.
@@ -16,12 +17,15 @@ mod entry;
 mod error;
 mod exec;
 mod family;
+mod fork;
+mod forkserver;
 mod image;
 mod lifeline;
 mod message;
 mod panics;
 mod parent;
 mod pidfd;
+mod start;
 mod status;
 
 pub use builder::{Builder, Stdio};
@@ -30,5 +34,7 @@ pub use current::{CurrentProcess, cpu_count, current_process};
 pub use entry::{init, test_entry};
 pub use error::{JoinError, SpawnError, SpawnFailure, TryJoinError};
 pub use family::{Child, active_children};
+pub use forkserver::preload;
 pub use parent::{ParentProcess, parent_process};
+pub use start::{StartMethod, StartMethodError, set_start_method, start_method};
 pub use status::ExitStatus;

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::panic::{self, PanicHookInfo};
 
 use ipc_pipe::Connection;
+use parking_lot::Mutex;
 
 use super::message::Outcome;
 
@@ -15,20 +16,27 @@ thread_local! {
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Puts our hook before the one that is there.
+/// Whom the hook tells.
+static PARENT: Mutex<Option<&'static Connection>> = Mutex::new(None);
+
+/// Puts our hook before the one that is there. A copy of a process that has it only tells somebody else.
 pub(crate) fn watch(parent: &'static Connection) {
+    if PARENT.lock().replace(parent).is_some() {
+        return;
+    }
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        note(parent, info);
+        note(info);
         usual(info);
     }));
 }
 
-fn note(parent: &Connection, info: &PanicHookInfo<'_>) {
+fn note(info: &PanicHookInfo<'_>) {
     let location = info.location().map_or(String::new(), ToString::to_string);
     if cfg!(panic = "abort") {
         let message = message(info.payload());
-        let _ = parent.send(&Outcome::<()>::Panicked { message, location });
+        let parent = *PARENT.lock();
+        let _ = parent.map(|parent| parent.send(&Outcome::<()>::Panicked { message, location }));
     } else {
         PLACE.with_borrow_mut(|place| *place = location);
     }

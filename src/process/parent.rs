@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_sync::{Deadline, forks};
@@ -24,11 +24,11 @@ pub(crate) fn own() -> io::Result<Arc<OwnedFd>> {
     Ok(descriptor)
 }
 
-static PARENT: OnceLock<Pidfd> = OnceLock::new();
+static PARENT: Mutex<Option<&'static Pidfd>> = Mutex::new(None);
 
 /// This process was spawned by that one.
 pub(crate) fn remember(parent: OwnedFd) {
-    let _ = PARENT.set(Pidfd::from(parent));
+    *PARENT.lock() = Some(Box::leak(Box::new(Pidfd::from(parent))));
 }
 
 /// The process that spawned this one, whether it still lives or not.
@@ -49,7 +49,7 @@ pub struct ParentProcess {
 
 /// The process that spawned this one; `None` in a main process.
 pub fn parent_process() -> Option<ParentProcess> {
-    Some(ParentProcess { pidfd: PARENT.get()? })
+    PARENT.lock().map(|pidfd| ParentProcess { pidfd })
 }
 
 impl ParentProcess {

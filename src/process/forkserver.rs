@@ -1,0 +1,214 @@
+//! A small process with one thread that copies itself on request.
+//!
+//! It is an ordinary child of this process, started anew at the first use, and a daemon. A copy is made with
+//! CLONE_PARENT: it is our child and not the server's, so that it is waited for, reaped and watched like any other, and
+//! the server's death harms nobody. What travels, in one packet each:
+//!
+//! ```text
+//! this process → server   side u32, streams u8 (bit i: stream i comes along), environment as KEY=VALUE NUL …
+//!                         with descriptors: socket, segment, streams
+//! server → this process   pid i32, or minus errno
+//! ```
+#![allow(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use ipc_pipe::Parts;
+use ipc_shm::Descriptor;
+use ipc_sync::forks;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
+    socketpair,
+};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+
+use super::builder::Builder;
+use super::child::Process;
+use super::exec::{hold, variable};
+use super::fork::{self, Surroundings};
+use super::image::Image;
+use super::pidfd::Pidfd;
+use super::start::StartMethod;
+
+/// Socket, segment, three streams.
+const DESCRIPTORS: usize = 5;
+
+/// Bytes of a request before the environment.
+const FIXED: usize = 5;
+
+/// A packet cannot be longer than this with the usual limits of the kernel.
+const LONGEST: usize = 192 << 10;
+
+struct Server {
+    socket: OwnedFd,
+    process: Process<()>,
+    forks: u32,
+}
+
+static SERVER: Mutex<Option<Server>> = Mutex::new(None);
+static PRELOAD: Mutex<Option<fn()>> = Mutex::new(None);
+
+/// Has `prepare` run once in the fork server before its first copy is made: what it loads every child has at once.
+///
+/// It must not start threads. Takes effect if the server was not started yet.
+#[doc(alias = "set_forkserver_preload")]
+pub fn preload(prepare: fn()) {
+    *PRELOAD.lock() = Some(prepare);
+}
+
+/// Has the server make a child that runs what it finds behind `parts`.
+pub(crate) fn start(builder: &Builder, parts: &Parts) -> io::Result<(u32, Pidfd)> {
+    let surroundings = Surroundings::of(builder)?;
+    let environment = builder.environment(); // the server has that of the moment it was started
+    let packet = encode(parts.side, &surroundings, &environment)?;
+    let mut descriptors = vec![parts.socket.as_raw_fd(), parts.segment.as_raw_fd()];
+    descriptors.extend(surroundings.streams.iter().flatten().map(AsRawFd::as_raw_fd));
+    let mut server = SERVER.lock();
+    if server.as_ref().is_none_or(|server| server.forks != forks()) {
+        *server = Some(Server::start()?);
+    }
+    let answer = server.as_ref().expect("it was just started").ask(&packet, &descriptors);
+    if answer.as_ref().is_err_and(is_gone) {
+        server.take().map(Server::bury);
+    }
+    let child = Pid::from_raw(answer??);
+    Ok((child.as_raw() as u32, hold(child)?))
+}
+
+/// Whether an error says that the server died. It may have made a copy before, so another one is asked for a child with
+/// another connection.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+impl Server {
+    fn start() -> io::Result<Server> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (socket, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let prepare = PRELOAD.lock().and_then(|prepare| Image::get().offset(prepare as *const ()));
+        let builder = Process::builder().name("ForkServer").daemon(true).start_method(StartMethod::Spawn);
+        let builder = builder.unnumbered();
+        let process = builder.spawn(serve, (Descriptor::from(theirs), prepare)).map_err(io::Error::other)?;
+        Ok(Server { socket, process, forks: forks() })
+    }
+
+    /// It does not answer any more: ends and reaps it.
+    fn bury(mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.join();
+    }
+
+    /// The outer error is that of the conversation, the inner one what the server met.
+    fn ask(&self, packet: &[u8], descriptors: &[RawFd]) -> io::Result<io::Result<i32>> {
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        let packet = [IoSlice::new(packet)];
+        retry(|| sendmsg::<()>(self.socket.as_raw_fd(), &packet, &rights, MsgFlags::MSG_NOSIGNAL, None))?;
+        let mut answer = [0; 4];
+        if retry(|| nix::unistd::read(&self.socket, &mut answer))? != answer.len() {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let answer = i32::from_ne_bytes(answer);
+        Ok(if answer > 0 { Ok(answer) } else { Err(io::Error::from_raw_os_error(-answer)) })
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+fn encode(
+    side: u32,
+    surroundings: &Surroundings,
+    environment: &BTreeMap<OsString, OsString>,
+) -> io::Result<Vec<u8>> {
+    let streams = surroundings.streams.iter().zip(0..).map(|(stream, i)| u8::from(stream.is_some()) << i);
+    let mut packet = Vec::with_capacity(4096);
+    packet.extend(side.to_ne_bytes());
+    packet.push(streams.sum());
+    for (key, value) in environment {
+        let variable = variable(key, value)?;
+        packet.extend(variable.as_bytes_with_nul());
+    }
+    if packet.len() > LONGEST {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the environment is too large for a fork server",
+        ));
+    }
+    Ok(packet)
+}
+
+/// The life of the server: until the other end of its socket is gone.
+fn serve((socket, prepare): (Descriptor, Option<u64>)) {
+    let Ok(socket) = socket.try_into_owned() else { return };
+    if let Some(code) = prepare.and_then(|offset| Image::get().code(offset)) {
+        // SAFETY: the offset was made from a `fn()` by a process that runs the same file.
+        let prepare = unsafe { std::mem::transmute::<*const (), fn()>(code) };
+        prepare();
+    }
+    while let Ok(Some((parts, surroundings))) = receive(&socket) {
+        let answer = match fork::fork_for_parent() {
+            Ok(Some(child)) => child.as_raw(),
+            Ok(None) => {
+                drop(socket);
+                fork::live(parts, surroundings)
+            }
+            Err(error) => -error.raw_os_error().unwrap_or(libc::EAGAIN),
+        };
+        drop((parts, surroundings));
+        if retry(|| nix::unistd::write(&socket, &answer.to_ne_bytes())).is_err() {
+            return;
+        }
+    }
+}
+
+fn receive(socket: &OwnedFd) -> io::Result<Option<(Parts, Surroundings)>> {
+    let mut packet = vec![0; LONGEST];
+    let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS]);
+    let mut slices = [IoSliceMut::new(&mut packet)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = loop {
+        match recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
+            Err(Errno::EINTR) => {}
+            result => break result?,
+        }
+    };
+    let (length, mut descriptors) = (message.bytes, Vec::new());
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(rights) = control {
+            // SAFETY: the kernel has just installed them for us.
+            descriptors.extend(rights.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+        }
+    }
+    Ok(decode(&packet[..length], descriptors))
+}
+
+/// `None` = the other end is gone, or is not what we know.
+fn decode(packet: &[u8], descriptors: Vec<OwnedFd>) -> Option<(Parts, Surroundings)> {
+    let (fixed, environment) = packet.split_at_checked(FIXED)?;
+    let side = u32::from_ne_bytes(fixed[..4].try_into().ok()?);
+    let mut descriptors = descriptors.into_iter();
+    let (socket, segment) = (descriptors.next()?, descriptors.next()?);
+    let streams = [0, 1, 2].map(|i| if fixed[4] >> i & 1 == 1 { descriptors.next() } else { None });
+    let variables = environment.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
+    let environment = variables.filter_map(split).collect();
+    Some((Parts { socket, segment, side }, Surroundings { streams, environment: Some(environment) }))
+}
+
+/// The first byte of a key may be a '='.
+fn split(variable: &[u8]) -> Option<(OsString, OsString)> {
+    let at = 1 + variable.get(1..)?.iter().position(|byte| *byte == b'=')?;
+    let (key, value) = (OsStr::from_bytes(&variable[..at]), OsString::from_vec(variable[at + 1..].to_vec()));
+    Some((key.to_owned(), value))
+}

@@ -1,0 +1,233 @@
+//! The same behaviour whichever way a process comes to be: started anew, forked by a server, forked from its parent.
+//!
+//! Each body runs in a process of its own, which has one thread, so that it may fork.
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use multiprocess::{
+    JoinError, Lock, Process, Queue, SpawnFailure, StartMethod, active_children, current_process,
+    parent_process, set_start_method, simplex, start_method,
+};
+use support::{procfs, until};
+
+multiprocess::testing!();
+
+fn with(method: u32) -> StartMethod {
+    match method {
+        0 => StartMethod::Spawn,
+        1 => StartMethod::ForkServer,
+        // SAFETY: these bodies share nothing with their children but what they send.
+        _ => unsafe { StartMethod::fork() },
+    }
+}
+
+/// Runs `body` in a process whose children come to be by `method`.
+fn run(method: u32, body: fn(u32)) {
+    let _test = support::test(120);
+    let mut process = Process::spawn(body, method).unwrap();
+    process.join().unwrap();
+}
+
+macro_rules! for_each_method {
+    ($($name:ident)*) => {
+        mod spawn { $( #[test] fn $name() { super::run(0, super::$name); } )* }
+        mod forkserver { $( #[test] fn $name() { super::run(1, super::$name); } )* }
+        mod fork { $( #[test] fn $name() { super::run(2, super::$name); } )* }
+    };
+}
+for_each_method! {
+    result_panic_code_and_signal_come_back
+    handles_cross
+    a_killed_lock_holder_is_noticed
+    a_child_knows_its_family
+    grandchildren_and_names
+    streams_and_environment_are_as_asked
+    daemons_die_with_their_parent
+    many_at_once_and_no_zombie
+    the_default_is_set_once
+}
+
+fn sleep(_: ()) {
+    loop {
+        std::thread::park();
+    }
+}
+
+fn result_panic_code_and_signal_come_back(method: u32) {
+    let start = |f: fn(i32) -> i32, x| Process::builder().start_method(with(method)).spawn(f, x).unwrap();
+    assert_eq!(start(|x| x * 2, 21).join().unwrap(), 42);
+    let error = start(|x| panic!("no {x}"), 7).join().unwrap_err();
+    assert!(matches!(&error, JoinError::Panicked { message, .. } if message == "no 7"), "{error:?}");
+    let mut exits = start(|x| std::process::exit(x), 3);
+    exits.join().unwrap_err();
+    assert_eq!(exits.exit_status().unwrap().exit_code(), Some(3));
+    let mut idle = Process::builder().start_method(with(method)).spawn(sleep, ()).unwrap();
+    assert!(idle.is_alive());
+    idle.kill().unwrap();
+    idle.join().unwrap_err();
+    assert_eq!(idle.exit_status().unwrap().exit_code(), Some(-9));
+}
+
+fn handles_cross(method: u32) {
+    let queue = Queue::<u32>::new().unwrap();
+    let produce = |queue: Queue<u32>| (0..1000).for_each(|n| queue.put(n).unwrap());
+    let start = || Process::builder().start_method(with(method)).spawn(produce, queue.clone()).unwrap();
+    let mut producers = [start(), start()];
+    let sum: u32 = (0..2000).map(|_| queue.get().unwrap()).sum();
+    assert_eq!(sum, 999_000);
+    producers.iter_mut().for_each(|producer| producer.join().unwrap());
+}
+
+fn a_killed_lock_holder_is_noticed(method: u32) {
+    let lock = Lock::new().unwrap();
+    for _ in 0..20 {
+        let (told, tell) = simplex().unwrap();
+        let hold = |(lock, tell): (Lock, multiprocess::Sender)| {
+            let _guard = lock.lock().unwrap();
+            tell.send(&()).unwrap();
+            sleep(());
+        };
+        let mut holder =
+            Process::builder().start_method(with(method)).spawn(hold, (lock.clone(), tell)).unwrap();
+        told.recv::<()>().unwrap();
+        holder.kill().unwrap();
+        let start = Instant::now();
+        let guard = lock.lock().unwrap();
+        assert!(guard.owner_died() && start.elapsed() < Duration::from_millis(250), "{:?}", start.elapsed());
+        guard.mark_consistent();
+        drop(guard);
+        holder.join().unwrap_err();
+    }
+}
+
+fn a_child_knows_its_family(method: u32) {
+    let look = |()| {
+        let parent = parent_process().unwrap();
+        // SAFETY: takes nothing.
+        let kernels = unsafe { libc::getppid() } as u32;
+        (
+            current_process().name().to_owned(),
+            parent.pid(),
+            parent.name().to_owned(),
+            kernels,
+            parent.is_alive(),
+        )
+    };
+    let mut child = Process::builder().name("kid").start_method(with(method)).spawn(look, ()).unwrap();
+    let me = std::process::id();
+    let mine = current_process().name().to_owned();
+    assert_eq!(child.join().unwrap(), ("kid".to_owned(), me, mine, me, true));
+}
+
+fn grandchildren_and_names(method: u32) {
+    fn name(_: ()) -> String {
+        current_process().name().to_owned()
+    }
+    fn names(method: u32) -> (String, String) {
+        let mut child = Process::builder().start_method(with(method)).spawn(name, ()).unwrap();
+        (name(()), child.join().unwrap())
+    }
+    let own = name(()).replace("Process-", "");
+    let mut first = Process::builder().start_method(with(method)).spawn(names, method).unwrap();
+    assert_eq!(first.join().unwrap(), (format!("Process-{own}:1"), format!("Process-{own}:1:1")));
+    let mut second = Process::builder().start_method(with(method)).spawn(name, ()).unwrap();
+    assert_eq!(second.join().unwrap(), format!("Process-{own}:2"));
+}
+
+fn streams_and_environment_are_as_asked(method: u32) {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let look = |()| {
+        println!("hello");
+        let mut text = String::new();
+        let read = std::io::stdin().read_to_string(&mut text).unwrap();
+        (read, std::env::var("ROOM").ok(), std::env::var("HOME").ok(), std::env::var("GONE").ok())
+    };
+    // SAFETY: this process has one thread.
+    unsafe { std::env::set_var("GONE", "x") };
+    let mut child = Process::builder()
+        .start_method(with(method))
+        .env("ROOM", "7=8")
+        .env_remove("GONE")
+        .stdout(std::os::fd::OwnedFd::from(writer))
+        .spawn(look, ())
+        .unwrap();
+    let home = std::env::var("HOME").ok();
+    assert_eq!(child.join().unwrap(), (0, Some("7=8".to_owned()), home, None));
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "hello\n");
+}
+
+fn daemons_die_with_their_parent(method: u32) {
+    fn middle((method, news): (u32, multiprocess::Sender)) {
+        let ready = |news: multiprocess::Sender| {
+            news.send(&std::process::id()).unwrap();
+            sleep(());
+        };
+        let _daemon = Process::builder().daemon(true).start_method(with(method)).spawn(ready, news).unwrap();
+        sleep(());
+    }
+    let (news, sender) = simplex().unwrap();
+    let mut parent = Process::spawn(middle, (method, sender)).unwrap();
+    let daemon = news.recv::<u32>().unwrap() as i32;
+    parent.kill().unwrap();
+    parent.join().unwrap_err();
+    until(|| matches!(procfs::state(daemon), Some('Z') | None));
+}
+
+fn many_at_once_and_no_zombie(method: u32) {
+    let start = || Process::builder().start_method(with(method)).spawn(sleep, ()).unwrap();
+    let mut processes: Vec<_> = (0..50).map(|_| start()).collect();
+    assert_eq!(active_children().len(), 50);
+    processes.iter().for_each(|process| process.terminate().unwrap());
+    processes.iter_mut().for_each(|process| drop(process.join().unwrap_err()));
+    assert!(active_children().is_empty());
+    let zombies = procfs::children(std::process::id() as i32);
+    assert!(zombies.iter().all(|child| procfs::state(*child) != Some('Z')), "{zombies:?}");
+}
+
+fn the_default_is_set_once(method: u32) {
+    assert_eq!(start_method(), StartMethod::Spawn);
+    set_start_method(with(method)).unwrap();
+    set_start_method(with(method)).unwrap_err();
+    assert_eq!(start_method(), with(method));
+    assert_eq!(Process::spawn(|x: u32| x, 5).unwrap().join().unwrap(), 5);
+}
+
+#[test]
+fn fork_is_refused_while_other_threads_run() {
+    let _test = support::test(60);
+    let refused = Process::builder().start_method(with(2)).spawn(sleep, ()).unwrap_err();
+    assert!(matches!(refused.reason(), SpawnFailure::Io(_)), "{refused:?}");
+    assert!(refused.to_string().contains("other threads"), "{refused}");
+}
+
+/// Its children live on, and the next one gets another server.
+#[test]
+fn the_death_of_a_fork_server_harms_nobody() {
+    let _test = support::test(60);
+    let body = |()| {
+        let start = || Process::builder().start_method(with(1)).spawn(sleep, ()).unwrap();
+        for _ in 0..10 {
+            let mut first = start();
+            let own = std::process::id() as i32;
+            let servers = procfs::children(own).into_iter().filter(|child| *child != first.pid() as i32);
+            for server in servers {
+                // SAFETY: two numbers; our child, which nobody has reaped.
+                unsafe { libc::kill(server, libc::SIGKILL) };
+            }
+            let mut second = start();
+            assert!(first.is_alive() && second.is_alive());
+            for process in [&mut first, &mut second] {
+                process.terminate().unwrap();
+                process.join().unwrap_err();
+                assert_eq!(process.exit_status().unwrap().exit_code(), Some(-libc::SIGTERM));
+            }
+        }
+    };
+    Process::spawn(body, ()).unwrap().join().unwrap();
+}

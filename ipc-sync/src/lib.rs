@@ -94,7 +94,7 @@ pub use lock::{Lock, LockError, LockGuard, TryLockError};
 pub use me::Me;
 pub use place::{NamedError, Place, Primitive};
 pub use primitive::{full_fence, processor};
-pub use process::forks;
+pub use process::{forked, forks};
 pub use raw_lock::{Acquired, RawLock, RawLockError};
 pub use reentrant_lock::{ReentrantGuard, ReentrantLock};
 pub use registry::{Registry, RegistryError};

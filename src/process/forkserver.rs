@@ -69,16 +69,24 @@ pub(crate) fn start(builder: &Builder, parts: &Parts) -> io::Result<(u32, Pidfd)
     let packet = encode(parts.side, &surroundings, &environment)?;
     let mut descriptors = vec![parts.socket.as_raw_fd(), parts.segment.as_raw_fd()];
     descriptors.extend(surroundings.streams.iter().flatten().map(AsRawFd::as_raw_fd));
-    let mut server = SERVER.lock();
-    if server.as_ref().is_none_or(|server| server.forks != forks()) {
-        *server = Some(Server::start()?);
-    }
-    let answer = server.as_ref().expect("it was just started").ask(&packet, &descriptors);
-    if answer.as_ref().is_err_and(is_gone) {
-        server.take().map(Server::bury);
-    }
-    let child = Pid::from_raw(answer??);
+    let child = Pid::from_raw(ask(&packet, &descriptors)?);
     Ok((child.as_raw() as u32, hold(child)?))
+}
+
+/// Asks the server, which is started if there is none, for a copy: the copy's number.
+fn ask(packet: &[u8], descriptors: &[RawFd]) -> io::Result<i32> {
+    let mut server = SERVER.lock();
+    let running = match server.take().filter(|server| server.forks == forks()) {
+        Some(running) => running,
+        None => Server::start()?,
+    };
+    let answer = running.ask(packet, descriptors);
+    if answer.as_ref().is_err_and(is_gone) {
+        running.bury();
+    } else {
+        *server = Some(running);
+    }
+    answer?
 }
 
 /// Whether an error says that the server died. It may have made a copy before, so another one is asked for a child with

@@ -6,6 +6,7 @@
 mod support;
 
 use std::io::Read;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use multiprocess::{
@@ -139,7 +140,7 @@ fn grandchildren_and_names(method: u32) {
 }
 
 fn streams_and_environment_are_as_asked(method: u32) {
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (mut reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
     let look = |()| {
         println!("hello");
         let mut text = String::new();
@@ -228,6 +229,28 @@ fn the_death_of_a_fork_server_harms_nobody() {
                 assert_eq!(process.exit_status().unwrap().exit_code(), Some(-libc::SIGTERM));
             }
         }
+    };
+    Process::spawn(body, ()).unwrap().join().unwrap();
+}
+
+/// What the server has prepared is there in each copy, and was made once.
+#[test]
+fn a_fork_server_prepares_its_copies() {
+    static PREPARED: AtomicU32 = AtomicU32::new(0);
+    fn prepare() {
+        PREPARED.store(std::process::id(), SeqCst);
+    }
+    fn look(_: ()) -> u32 {
+        PREPARED.load(SeqCst)
+    }
+    let _test = support::test(60);
+    let body = |()| {
+        preload(prepare);
+        let mut copies = [(); 2]
+            .map(|()| Process::builder().start_method(StartMethod::ForkServer).spawn(look, ()).unwrap());
+        let [first, second] = [copies[0].join().unwrap(), copies[1].join().unwrap()];
+        assert!(first == second && first != 0, "{first} {second}");
+        assert_ne!(first, copies[0].pid());
     };
     Process::spawn(body, ()).unwrap().join().unwrap();
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use multiprocess::{
     JoinError, Lock, Process, Queue, SpawnFailure, StartMethod, active_children, current_process,
-    parent_process, set_start_method, simplex, start_method,
+    parent_process, preload, set_start_method, simplex, start_method,
 };
 use support::{procfs, until};
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 /// System calls in which a thread waits for another one. A plain sleep is not among them.
 const WAITS: &[libc::c_long] = &[
@@ -32,6 +33,13 @@ pub fn state(tid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{tid}/stat")).ok()?;
     // The name stands in parentheses and may hold anything, parentheses too.
     stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// How long this thread was ready to run and others ran instead; zero if the kernel does not count it.
+pub fn time_in_line() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split_whitespace().nth(1).and_then(|number| number.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
 
 /// The number of the system call it sleeps in; `None` if it runs, or if the kernel does not tell.

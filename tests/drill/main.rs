@@ -1,7 +1,7 @@
 //! The drill: processes at work on one primitive, killed at random, and an account of what came of it.
 //!
 //! ```text
-//! cargo test --release --test drill -- [--only lock|event|queue|names] [--kills N] [--seed S]
+//! cargo test --release --test drill -- [--only lock|reentrant|condition|event|queue|names] [--kills N] [--seed S]
 //! ```
 //!
 //! Each line gives the kills, what the survivors did, and the counts that must be 0; it exits with 1 when one is
@@ -13,10 +13,12 @@ use std::time::Duration;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod condition;
 mod event;
 mod lock;
 mod names;
 mod queue;
+mod reentrant;
 mod value;
 
 /// Kills per shape when nobody says otherwise.
@@ -103,6 +105,8 @@ type Section = fn(u64, u64) -> Vec<Outcome>;
 
 const SECTIONS: &[(&str, Section)] = &[
     ("lock", lock::drill),
+    ("reentrant", reentrant::drill),
+    ("condition", condition::drill),
     ("event", event::drill),
     ("queue", queue::drill),
     ("names", names::drill),

@@ -6,8 +6,9 @@
 //! | processes | [`init`], [`Process`], [`Builder`], [`Stdio`], [`ExitStatus`], [`current_process`]               |
 //! | queues    | [`Queue`]: messages for many; more in [`queue`]                                                  |
 //! | pipes     | [`pipe()`], [`simplex`], [`Connection`], [`Sender`], [`Receiver`]; more in [`connection`]        |
-//! | locks     | [`Lock`], [`LockGuard`]; more in [`sync`]                                                        |
-//! | values    | [`Value`], [`Array`]: typed and whole, each with its lock, of any [`Shareable`] type                 |
+//! | locks     | [`Lock`], [`ReentrantLock`], [`RwLock`], [`Semaphore`]; more in [`sync`]                         |
+//! | signals   | [`Event`], [`Condition`], [`Barrier`]                                                            |
+//! | values    | [`Value`], [`Array`]: typed, each with a lock, of any [`Shareable`] type                         |
 //! | memory    | [`SharedMemory`], and any open file as [`Descriptor`]; more in [`shm`]                           |
 //! | tests     | [`testing!`]                                                                                     |
 //!
@@ -56,8 +57,8 @@
 //! # What crosses
 //!
 //! What is sent, and nothing else: the arguments, the result, messages on pipes and queues. Values travel through serde.
-//! Handles ([`Queue`], [`Lock`], [`SharedMemory`], ends of pipes, [`Descriptor`]) are fields like others, at any depth:
-//! in arguments, results and messages of pipes they lead to the same thing on the other side. Queues carry bytes and
+//! Handles ([`Queue`], [`Lock`] and its family, [`SharedMemory`], ends of pipes, [`Descriptor`]) are fields like others, at
+//! any depth: in arguments, results and messages of pipes they lead to the same thing on the other side. Queues carry bytes and
 //! values, and no handles yet.
 //!
 //! Guards, threads and a [`Process`] itself do not travel. Neither do globals: a child has those of a fresh program.
@@ -126,8 +127,9 @@ pub use ipc_pipe::{
 pub use ipc_queue::{GetError, PutError, PutFault, Queue};
 pub use ipc_shm::{Descriptor, Shareable, SharedMemory};
 pub use ipc_sync::{
-    Array, ArrayError, ArrayGuard, Barrier, BarrierError, BarrierWait, BrokenBarrier, Event, Lock, LockError,
-    LockGuard, OutOfRange, Permit, ReadGuard, ReleaseError, RwLock, RwLockError, Semaphore, SemaphoreError,
+    Array, ArrayError, ArrayGuard, Barrier, BarrierError, BarrierWait, BrokenBarrier, Condition,
+    ConditionError, Event, Lock, LockError, LockGuard, NotifyError, OutOfRange, Permit, ReadGuard,
+    ReentrantGuard, ReentrantLock, ReleaseError, RwLock, RwLockError, Semaphore, SemaphoreError,
     TryAcquireError, TryLockError, TryRwLockError, Value, ValueGuard, WriteGuard,
 };
 pub use process::{

@@ -39,6 +39,18 @@ fn lock() {
 }
 
 #[test]
+fn values() {
+    let value: Value<u32> = Value::new(1).unwrap();
+    let guard: ValueGuard<'_, u32> = value.lock().unwrap();
+    assert_eq!((*guard, value.fetch_add(1)), (1, 1));
+    let array: Array<u8> = Array::new(2).unwrap();
+    let guard: ArrayGuard<'_, u8> = array.lock().unwrap();
+    assert_eq!(guard.get(2), Err(OutOfRange { index: 2, len: 2 }));
+    fn shared<T: Shareable>(_: T) {}
+    shared(array.get(0).unwrap());
+}
+
+#[test]
 fn pipes() {
     let (here, there): (Connection, Connection) = pipe().unwrap();
     here.send(&1u8).unwrap();
@@ -76,6 +88,7 @@ fn errors() {
     is_error::<TryJoinError>();
     is_error::<LockError>();
     is_error::<TryLockError>();
+    is_error::<ArrayError>();
     is_error::<PipeError>();
     is_error::<SendError>();
     is_error::<RecvError>();

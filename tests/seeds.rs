@@ -35,3 +35,25 @@ fn ten_processes_print_unmixed_under_one_lock() {
     speakers.dedup();
     assert_eq!((lines.len(), speakers.len()), (30, 10));
 }
+
+#[test]
+fn shared_counter_loses_no_throw() {
+    let _test = support::test(60);
+    let lines = lines_of("shared_counter", &[]);
+    assert_eq!(lines.len(), 8);
+    let counts =
+        lines[..6].iter().map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap());
+    assert_eq!((counts.sum::<u64>(), &*lines[6]), (1_000_000, "1000000 throws, none lost"));
+    assert!(lines[7].ends_with(" sixes in a row"), "{lines:?}");
+}
+
+#[test]
+fn owner_dies_and_the_survivor_mends() {
+    let _test = support::test(60);
+    let lines = lines_of("owner_dies", &[]);
+    assert_eq!(lines.len(), 10);
+    for round in lines.chunks(2) {
+        assert!(round[0].contains("[900, 1000] and the lock in the hands of pid"), "{round:?}");
+        assert!(round[1].contains("[1000, 1000] again") && round[1].ends_with("(SIGKILL)"), "{round:?}");
+    }
+}

@@ -6,8 +6,8 @@ mod support;
 use std::sync::OnceLock;
 use std::thread;
 
-use multiprocess::sync::{Condition, ReentrantLock, Semaphore};
-use multiprocess::{Array, Connection, Event, Lock, Process, Value, pipe};
+use multiprocess::sync::{Condition, ReentrantLock};
+use multiprocess::{Array, Barrier, Connection, Event, Lock, Process, RwLock, Semaphore, Value, pipe};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,8 @@ three_ways! {
     semaphore: Semaphore;
     condition: (Condition, Lock);
     event: Event;
+    rwlock: RwLock;
+    barrier: Barrier;
     value: Value<[u64; 3]>;
     array: Array<i32>;
 }
@@ -243,6 +245,59 @@ impl Subject for Event {
     }
 }
 
+/// Writers count twice, and no reader sees one without the other.
+impl Subject for RwLock {
+    fn make() -> Self {
+        RwLock::new().unwrap()
+    }
+
+    fn named(name: &str) -> Self {
+        RwLock::named(name).unwrap()
+    }
+
+    fn part(&self, tally: &Array<u64>, _: u64) {
+        for _ in 0..ROUNDS {
+            let writer = self.write().unwrap();
+            count(tally, 0);
+            count(tally, 1);
+            drop(writer);
+            let _reader = self.read().unwrap();
+            assert_eq!(tally.get(0).unwrap(), tally.get(1).unwrap());
+        }
+    }
+
+    fn judge(&self, tally: &[u64]) {
+        assert_eq!(tally[..2], [PARTIES * ROUNDS; 2]);
+        assert!(!self.try_write().unwrap().owner_died());
+    }
+}
+
+/// Nobody leaves a round before all came, and each round has one leader.
+impl Subject for Barrier {
+    fn make() -> Self {
+        Barrier::new(PARTIES as usize).unwrap()
+    }
+
+    fn named(name: &str) -> Self {
+        Barrier::named(name, PARTIES as usize).unwrap()
+    }
+
+    fn part(&self, tally: &Array<u64>, party: u64) {
+        for round in 1..=ROUNDS {
+            tally.set(party as usize, round).unwrap();
+            if self.wait().unwrap().is_leader() {
+                tally.fetch_add(7, 1).unwrap();
+            }
+            let here = |party: u64| tally.get(party as usize).unwrap();
+            assert!((0..PARTIES).all(|party| (round..=round + 1).contains(&here(party))));
+        }
+    }
+
+    fn judge(&self, tally: &[u64]) {
+        assert_eq!(tally[7], ROUNDS);
+    }
+}
+
 impl Subject for Value<[u64; 3]> {
     fn make() -> Self {
         Value::new([0; 3]).unwrap()
@@ -298,6 +353,8 @@ struct All {
     semaphore: Semaphore,
     condition: Condition,
     event: Event,
+    rwlock: RwLock,
+    barrier: Barrier,
     value: Value<u64>,
     large: Value<[u64; 3]>,
     array: Array<u16>,
@@ -311,6 +368,8 @@ impl All {
             semaphore: Semaphore::new(1).unwrap(),
             condition: Condition::new().unwrap(),
             event: Event::new().unwrap(),
+            rwlock: RwLock::new().unwrap(),
+            barrier: Barrier::new(2).unwrap(),
             value: Value::new(1).unwrap(),
             large: Value::new([1; 3]).unwrap(),
             array: Array::from_slice(&[1, 2, 3]).unwrap(),
@@ -321,6 +380,7 @@ impl All {
         self.lock.try_lock().is_ok()
             && self.reentrant_lock.try_lock().is_ok()
             && self.semaphore.try_acquire().is_ok()
+            && self.rwlock.try_write().is_ok()
             && self.value.try_lock().is_ok()
             && self.large.try_lock().is_ok()
             && self.array.try_lock().is_ok()
@@ -331,6 +391,7 @@ impl All {
         std::mem::forget(self.lock.lock().unwrap());
         std::mem::forget(self.reentrant_lock.lock().unwrap());
         std::mem::forget(self.semaphore.acquire().unwrap());
+        std::mem::forget(self.rwlock.write().unwrap());
         std::mem::forget(self.value.lock().unwrap());
         std::mem::forget(self.large.lock().unwrap());
         std::mem::forget(self.array.lock().unwrap());
@@ -340,6 +401,7 @@ impl All {
         assert!(self.lock.lock().unwrap().owner_died());
         assert!(self.reentrant_lock.lock().unwrap().owner_died());
         drop(self.semaphore.acquire().unwrap());
+        assert!(self.rwlock.read().unwrap().owner_died());
         assert!(self.value.lock().unwrap().owner_died());
         assert!(self.large.lock().unwrap().owner_died());
         assert!(self.array.lock().unwrap().owner_died());
@@ -352,7 +414,7 @@ fn examine(connection: Connection) {
     assert!(!all.holds_nothing() && all.event.is_set());
     assert_eq!((all.value.fetch_add(1), all.array.fetch_add(2, 1)), (1, Ok(3)));
     connection.send(&all).unwrap();
-    connection.recv::<()>().unwrap();
+    all.barrier.wait().unwrap();
     all.hold();
     connection.send(&()).unwrap();
     connection.recv::<()>().unwrap();
@@ -370,7 +432,7 @@ fn all_travel_in_messages_while_they_are_in_use() {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let holder = thread::spawn(move || {
             let _guards = (all.lock.lock().unwrap(), all.reentrant_lock.lock().unwrap());
-            let _permit = all.semaphore.acquire().unwrap();
+            let (_permit, _reader) = (all.semaphore.acquire().unwrap(), all.rwlock.read().unwrap());
             let _more = (all.value.lock().unwrap(), all.large.lock().unwrap(), all.array.lock().unwrap());
             ready.send(()).unwrap();
             thread::park();
@@ -384,7 +446,7 @@ fn all_travel_in_messages_while_they_are_in_use() {
     holder.thread().unpark();
     holder.join().unwrap();
     assert!(back.holds_nothing());
-    here.send(&()).unwrap();
+    back.barrier.wait().unwrap();
     here.recv::<()>().unwrap();
     assert!(!all.holds_nothing() && !back.holds_nothing());
     here.send(&()).unwrap();
@@ -406,6 +468,8 @@ mod guards_stay_in_their_thread {
     const _: () = <LockGuard<'_> as IsSend<_>>::ANSWERED;
     const _: () = <ReentrantGuard<'_> as IsSend<_>>::ANSWERED;
     const _: () = <Permit<'_> as IsSend<_>>::ANSWERED;
+    const _: () = <ReadGuard<'_> as IsSend<_>>::ANSWERED;
+    const _: () = <WriteGuard<'_> as IsSend<_>>::ANSWERED;
     const _: () = <ValueGuard<'_, u64> as IsSend<_>>::ANSWERED;
     const _: () = <ArrayGuard<'_, u64> as IsSend<_>>::ANSWERED;
 }

@@ -165,7 +165,8 @@ fn serve((socket, prepare): (Descriptor, Option<u64>)) {
         let prepare = unsafe { std::mem::transmute::<*const (), fn()>(code) };
         prepare();
     }
-    while let Ok(Some((parts, surroundings))) = receive(&socket) {
+    let mut packet = vec![0; LONGEST];
+    while let Ok(Some((parts, surroundings))) = receive(&socket, &mut packet) {
         let answer = match fork::fork_for_parent() {
             Ok(Some(child)) => child.as_raw(),
             Ok(None) => {
@@ -181,10 +182,9 @@ fn serve((socket, prepare): (Descriptor, Option<u64>)) {
     }
 }
 
-fn receive(socket: &OwnedFd) -> io::Result<Option<(Parts, Surroundings)>> {
-    let mut packet = vec![0; LONGEST];
+fn receive(socket: &OwnedFd, packet: &mut [u8]) -> io::Result<Option<(Parts, Surroundings)>> {
     let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS]);
-    let mut slices = [IoSliceMut::new(&mut packet)];
+    let mut slices = [IoSliceMut::new(packet)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = loop {
         match recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {

@@ -22,13 +22,15 @@ mod race;
 mod rally;
 mod reentrant_lock;
 mod rivals;
+mod rwlock;
 mod semaphore;
 mod table;
 mod value;
 
-const SECTIONS: [(&str, fn()); 7] = [
+const SECTIONS: [(&str, fn()); 8] = [
     ("lock", lock::run),
     ("reentrant_lock", reentrant_lock::run),
+    ("rwlock", rwlock::run),
     ("semaphore", semaphore::run),
     ("value", value::run),
     ("event", event::run),

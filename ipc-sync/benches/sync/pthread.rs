@@ -56,6 +56,41 @@ impl Mutex {
     }
 }
 
+/// `pthread_rwlock_t`, which nothing makes robust.
+pub(crate) struct RwLock(*mut libc::pthread_rwlock_t);
+
+impl RwLock {
+    pub(crate) fn new() -> RwLock {
+        let lock = room();
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: as for the mutex.
+        unsafe {
+            libc::pthread_rwlockattr_init(attributes.as_mut_ptr());
+            libc::pthread_rwlockattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED);
+            assert_eq!(libc::pthread_rwlock_init(lock, attributes.as_ptr()), 0);
+        }
+        RwLock(lock)
+    }
+
+    #[inline(always)]
+    pub(crate) fn read(&self) {
+        // SAFETY: initialized in `new`, and unlocked by the thread that locked it.
+        unsafe {
+            assert_eq!(libc::pthread_rwlock_rdlock(self.0), 0);
+            libc::pthread_rwlock_unlock(self.0);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn write(&self) {
+        // SAFETY: as above.
+        unsafe {
+            assert_eq!(libc::pthread_rwlock_wrlock(self.0), 0);
+            libc::pthread_rwlock_unlock(self.0);
+        }
+    }
+}
+
 /// `sem_t`: what Python's `multiprocessing.Semaphore` is.
 pub(crate) struct Semaphore(*mut libc::sem_t);
 

@@ -10,13 +10,14 @@
 //!
 //! 0                 free                                → token (lock)
 //! token             owned, nobody sleeps                → 0 (unlock), token | WAITERS (a waiter goes to sleep)
-//! token | WAITERS   owned, somebody may sleep           → 0 and one wake (unlock)
+//! token | WAITERS   owned, somebody may sleep           → 0 and a wake (unlock)
 //! dead token (| WAITERS)  its owner died                → taker's token | WAITERS
 //! WAITERS           free; left by nobody, taken like 0
 //! anything else     damaged: an error, never an owner
 //! ```
 //!
-//! Whoever slept takes the lock with WAITERS set: others may still sleep, and its unlock wakes the next.
+//! Whoever slept takes the lock with WAITERS set: others may still sleep, and its unlock wakes the next. Two are woken
+//! where two sleep: one may be killed before it runs again, and then nobody else would know that the lock is free.
 
 use crate::Deadline;
 use crate::Me;
@@ -67,11 +68,11 @@ impl RawLock {
         }
     }
 
-    /// Gives the lock back and wakes one sleeper. A full barrier on x86; elsewhere a release.
+    /// Gives the lock back and wakes a sleeper, and one more in case that one dies of it. A full barrier on x86; elsewhere a release.
     #[inline(always)]
     pub fn unlock(&self) {
         if self.0.swap(0, SeqCst) & WAITERS != 0 {
-            futex::wake(&self.0, 1);
+            futex::wake(&self.0, 2);
         }
     }
 

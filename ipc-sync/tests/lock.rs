@@ -226,6 +226,53 @@ fn unlocking_wakes_a_sleeper_without_the_backstop() {
     assert_eq!(rescues(), before);
 }
 
+/// Two sleep; the first is woken but does not get a processor, and is killed before it runs again.
+#[test]
+fn a_woken_waiter_that_dies_passes_the_lock_on() {
+    let lock = lock();
+    let _test = support::test(30);
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() < 2) {
+        return support::say("skipped: a second processor is needed");
+    }
+    support::pin(1); // and so are the children, unless they say otherwise
+    let runs = shared::<AtomicU32>();
+    for _ in 0..5 {
+        let guard = lock.lock().unwrap();
+        let mut first = fork(|| {
+            support::pin(0);
+            drop(lock.lock().unwrap());
+        });
+        asleep(first.pid());
+        let mut second = fork(|| drop(lock.lock().unwrap()));
+        asleep(second.pid());
+        runs.store(0, SeqCst);
+        let mut hog = fork(|| occupy_processor(0, runs));
+        until(|| runs.load(SeqCst) != 0 || hog.try_wait().is_some());
+        if runs.load(SeqCst) == 0 {
+            return support::say("skipped: real-time priority is not for us");
+        }
+        let start = Instant::now();
+        drop(guard);
+        first.signal(libc::SIGKILL);
+        assert_eq!(second.wait(), Status::Code(0));
+        assert!(start.elapsed() < Duration::from_millis(60), "{:?}: that was the backstop", start.elapsed());
+        hog.kill9();
+        first.wait();
+    }
+}
+
+/// Nobody else runs there, as long as this does.
+fn occupy_processor(processor: usize, runs: &AtomicU32) {
+    support::pin(processor);
+    let priority = libc::sched_param { sched_priority: 10 };
+    // SAFETY: a structure of ours, read during the call; 0 is the calling thread.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &priority) } == 0 {
+        loop {
+            runs.store(1, SeqCst);
+        }
+    }
+}
+
 #[test]
 fn four_thousand_locks_of_one_dead_holder_come_back() {
     let _first = lock();

@@ -281,7 +281,8 @@ impl<const N: usize> RawBarrier<N> {
 
     /// Waits for the others; the round ends for all of them alike.
     fn stay(&self, me: &Me, arrival: &Arrival, deadline: Deadline) -> Result<(), Refusal> {
-        if !self.spin(arrival.round) && !self.watch(me, arrival.round, deadline)? {
+        let looked = !deadline.has_passed() && self.spin(arrival.round);
+        if !looked && !self.watch(me, arrival.round, deadline)? {
             self.break_round(me, arrival.round, Cause::TimedOut)?;
         }
         self.outcome(me, arrival)
@@ -402,7 +403,9 @@ impl<const N: usize> RawBarrier<N> {
 
     /// Whoever still stands in a broken round is told its cause before its number goes.
     fn reopen(&self, registry: &Registry) {
-        self.members.bury(|token| registry.is_lost(token));
+        if self.members.tokens().any(|token| registry.is_dead(token)) {
+            self.members.bury(|token| registry.is_lost(token)); // with it other threads of its process may go
+        }
         let word = self.round.load(Relaxed);
         if word & BROKEN == 0 {
             return;

@@ -1,7 +1,7 @@
 //! The drill: processes at work on one primitive, killed at random, and an account of what came of it.
 //!
 //! ```text
-//! cargo test --release --test drill -- [--only lock|reentrant|condition|event|queue|names] [--kills N] [--seed S]
+//! cargo test --release --test drill -- [--only lock|reentrant|condition|event|barrier|queue|names] [--kills N] [--seed S]
 //! ```
 //!
 //! Each line gives the kills, what the survivors did, and the counts that must be 0; it exits with 1 when one is
@@ -13,6 +13,7 @@ use std::time::Duration;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod barrier;
 mod condition;
 mod event;
 mod lock;
@@ -108,6 +109,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("reentrant", reentrant::drill),
     ("condition", condition::drill),
     ("event", event::drill),
+    ("barrier", barrier::drill),
     ("queue", queue::drill),
     ("names", names::drill),
     ("value", value::drill),

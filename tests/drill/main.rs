@@ -20,6 +20,8 @@ mod lock;
 mod names;
 mod queue;
 mod reentrant;
+mod rwlock;
+mod semaphore;
 mod value;
 
 /// Kills per shape when nobody says otherwise.
@@ -106,8 +108,10 @@ type Section = fn(u64, u64) -> Vec<Outcome>;
 
 const SECTIONS: &[(&str, Section)] = &[
     ("lock", lock::drill),
-    ("reentrant", reentrant::drill),
     ("condition", condition::drill),
+    ("reentrant", reentrant::drill),
+    ("rwlock", rwlock::drill),
+    ("semaphore", semaphore::drill),
     ("event", event::drill),
     ("barrier", barrier::drill),
     ("queue", queue::drill),

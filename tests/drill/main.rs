@@ -108,8 +108,8 @@ type Section = fn(u64, u64) -> Vec<Outcome>;
 
 const SECTIONS: &[(&str, Section)] = &[
     ("lock", lock::drill),
-    ("condition", condition::drill),
     ("reentrant", reentrant::drill),
+    ("condition", condition::drill),
     ("rwlock", rwlock::drill),
     ("semaphore", semaphore::drill),
     ("event", event::drill),

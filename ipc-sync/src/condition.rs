@@ -19,9 +19,10 @@ impl Primitive for Waiters<MOST_WAITERS> {
 
 /// Lets threads of any number of processes sleep until another one has changed what a lock guards.
 ///
-/// Whoever finds, with the lock, that it cannot go on calls [`wait`](Condition::wait) with its guard: the lock is given back,
-/// all levels of a [`ReentrantLock`](crate::ReentrantLock) too, and taken again before the call returns. Whoever changes something
-/// calls [`notify_one`](Condition::notify_one), [`notify`](Condition::notify) or [`notify_all`](Condition::notify_all).
+/// Whoever finds, with the lock, that it cannot go on calls [`wait`](Condition::wait) with its guard: the lock is
+/// given back, with all levels of a [`ReentrantLock`](crate::ReentrantLock), and taken again before the call
+/// returns. Whoever changes something calls [`notify_one`](Condition::notify_one), [`notify`](Condition::notify) or
+/// [`notify_all`](Condition::notify_all).
 ///
 /// Only those are notified who wait already, the oldest first; a notification that meets nobody is gone. Nobody
 /// returns from `wait` without one. Still, look again at what you wait for, as [`wait_for`](Condition::wait_for)
@@ -34,9 +35,10 @@ impl Primitive for Waiters<MOST_WAITERS> {
 /// It is a handle: cloning shares the condition, and it can be sent inside any message. 64 threads can wait on it
 /// together.
 ///
-/// Python's `Condition` has a lock of its own; here the lock is whichever the guard belongs to, and should be
-/// the same for all who wait. `wait(timeout)` is [`wait_timeout`](Condition::wait_timeout). The lock need not be held to
-/// notify; but what is waited for should be changed under it, or a waiter may look just before and sleep just after.
+/// Python's `Condition` has a lock of its own; here it is the lock of the guard, and should be the same for all who
+/// wait. `wait(timeout)` is [`wait_timeout`](Condition::wait_timeout), and `wait_for(predicate, timeout)` is
+/// [`wait_for_timeout`](Condition::wait_for_timeout). The lock need not be held to notify; but what is waited for
+/// should be changed under it, or a waiter may look just before and sleep just after.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -174,7 +176,8 @@ impl Condition {
         Ok(Condition { waiters: Place::named(name, |_| ())?.0 })
     }
 
-    /// Gives the lock of `guard` back, with all levels; sleeps until it is notified; takes the lock again, at as many levels.
+    /// Gives the lock of `guard` back, with all levels; sleeps until it is notified; takes the lock again, at as many
+    /// levels.
     ///
     /// Taking it again waits as long as somebody who lives has it. If a holder died meanwhile, the guard says
     /// `owner_died`.
@@ -222,8 +225,8 @@ impl Condition {
         self.wait_until(guard, Deadline::at(deadline))
     }
 
-    /// Waits until `predicate` holds; does not give the lock back if it holds already. It is called with the lock, before each wait and
-    /// after it, and gets the guard, which knows whether a holder died.
+    /// Waits until `predicate` holds; does not give the lock back if it holds already. It is called with the lock,
+    /// before each wait and after it, and gets the guard, which knows whether a holder died.
     ///
     /// # Errors
     ///
@@ -284,7 +287,8 @@ impl Condition {
         self.notify(1)
     }
 
-    /// Notifies the `count` that have waited longest, or all if they are fewer. Answers how many they were. Does not block.
+    /// Notifies the `count` that have waited longest, or all if they are fewer. Answers how many they were. Does not
+    /// block.
     ///
     /// If this process dies during the call, the oldest are notified and the others wait on.
     ///

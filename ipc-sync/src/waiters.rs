@@ -5,9 +5,9 @@
 //!
 //! A waiter that dies with a notification must hand it on at once, or somebody sleeps for ever. So the waiters form a
 //! chain: each sleeps on its state and on the live word of its *predecessor*, the next older one. Who finds its
-//! predecessor dead buries the dead and passes on what they were given. Who leaves the table while an older one is still
-//! in it tells its successor to look for a new predecessor. The oldest are notified first, so the heirs of the
-//! notified are always behind them in the chain. One that waits alone sleeps on one word.
+//! predecessor dead buries the dead and passes on what they were given. Who leaves the table while an older one is
+//! still in it tells its successor to look for a new predecessor. The oldest are notified first, so the heirs of
+//! the notified are always behind them in the chain. One that waits alone sleeps on one word.
 //!
 //! A waiter stays in the table until it has its lock back: a death in the queue for that lock is a death in the
 //! wait. Whoever came after a notification was given never inherits it.

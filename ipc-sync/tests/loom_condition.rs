@@ -1,7 +1,8 @@
-//! Every interleaving of the table of waiters, with a death before each atomic step of who waits, notifies and inherits.
+//! Every interleaving of the table of waiters, with a death before each atomic step of who waits, notifies, inherits.
 //!
-//! `waiters.rs` and `raw_lock.rs` are compiled here a second time, over the atomics and the kernel of `world`. The user's
-//! lock is left out: a waiter enters, sleeps and leaves. Time stands still, so whoever is forgotten sleeps for ever.
+//! `waiters.rs` and `raw_lock.rs` are compiled here a second time, over the atomics and the kernel of `world`. The
+//! user's lock is left out: a waiter enters, sleeps and leaves. Time stands still, so whoever is forgotten sleeps for
+//! ever.
 
 #[path = "../src/raw_lock.rs"]
 #[allow(dead_code, unreachable_pub)]

@@ -122,13 +122,18 @@ fn a_holder_that_is_stopped_for_five_seconds_is_not_dead() {
     assert_left_by_the_dead(&all);
 }
 
-/// Runs `f` as the first process of a PID namespace, in a child of a child. None = this system does not allow it.
-fn in_another_pid_namespace(f: impl FnOnce()) -> Option<Child> {
+/// Runs `f` in a child of a child, where `namespace` (a flag of unshare(2)) is another one. None = this system does not
+/// allow it.
+fn in_another(namespace: i32, prepare: impl FnOnce() -> io::Result<()>, f: impl FnOnce()) -> Option<Child> {
     let went = shared::<AtomicU32>();
     let child = fork(|| {
         // SAFETY: a number; only children of this forked child are in the new namespace.
-        if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
-            say(&format!("skipped: a PID namespace: {}", io::Error::last_os_error()));
+        let unshared = match unsafe { libc::unshare(namespace) } {
+            0 => prepare(),
+            _ => Err(io::Error::last_os_error()),
+        };
+        if let Err(error) = unshared {
+            say(&format!("skipped: a namespace: {error}"));
             went.store(2, SeqCst);
             return;
         }
@@ -138,6 +143,25 @@ fn in_another_pid_namespace(f: impl FnOnce()) -> Option<Child> {
     });
     until(|| went.load(SeqCst) != 0);
     (went.load(SeqCst) == 1).then_some(child)
+}
+
+/// `f` is the first process of its namespace.
+fn in_another_pid_namespace(f: impl FnOnce()) -> Option<Child> {
+    in_another(libc::CLONE_NEWPID, || Ok(()), f)
+}
+
+/// A process that was started there started at another time, as seen from here.
+#[test]
+fn a_holder_in_another_time_namespace_blocks_alive_and_hands_over_dead() {
+    let _test = test(60);
+    let all = holdables();
+    let held = shared::<AtomicU32>();
+    let later = || fs::write("/proc/self/timens_offsets", "boottime 5000 0\nmonotonic 5000 0\n");
+    let Some(mut outer) = in_another(libc::CLONE_NEWTIME, later, || hold_all(&all, held)) else { return };
+    until(|| held.load(SeqCst) == 1);
+    assert_taken(&all, Duration::from_millis(250)); // longer than a backstop, after which /proc is asked
+    outer.kill9();
+    assert_left_by_the_dead(&all);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What tells one thread from another for ever: PID namespace, process, thread and start time.
+//! What tells one thread from another for ever: namespace, process, thread and start time.
 #![allow(unsafe_code)]
 
 use std::fs;
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// A thread's identity. A PID alone is none: it is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
+    /// See [`own_namespace`].
     pub(crate) namespace: u32,
     pub(crate) pid: u32,
     pub(crate) tid: u32,
@@ -21,13 +22,13 @@ impl Identity {
         let start = stat("/proc/thread-self/stat").map_or(0, |stat| stat.start);
         // SAFETY: gettid takes nothing and cannot fail.
         let tid = unsafe { libc::gettid() } as u32;
-        Identity { namespace: pid_namespace(), pid: std::process::id(), tid, start }
+        Identity { namespace: own_namespace(), pid: std::process::id(), tid, start }
     }
 
-    /// Asks /proc. `None` = it cannot tell: another PID namespace, no /proc, start time unknown.
+    /// Asks /proc. `None` = it cannot tell: another namespace, no /proc, start time unknown.
     pub(crate) fn is_alive(self) -> Option<bool> {
         let Identity { namespace, pid, tid, start } = self;
-        if namespace == 0 || namespace != pid_namespace() || start == 0 {
+        if namespace == 0 || namespace != own_namespace() || start == 0 {
             return None;
         }
         match stat(&format!("/proc/{pid}/task/{tid}/stat")) {
@@ -39,7 +40,7 @@ impl Identity {
     /// Whether the process of this thread lives and is not about to end. `None` = /proc cannot tell.
     pub(crate) fn process_is_alive(self) -> Option<bool> {
         let Identity { namespace, pid, start, .. } = self;
-        if namespace == 0 || namespace != pid_namespace() || start == 0 {
+        if namespace == 0 || namespace != own_namespace() || start == 0 {
             return None;
         }
         Some(stat(&format!("/proc/{pid}/stat")).is_some_and(|leader| !leader.ends() && leader.start <= start))
@@ -52,7 +53,7 @@ impl Identity {
 
     /// Whether it is a thread of this process.
     pub(crate) fn is_of_this_process(self) -> bool {
-        self.pid == std::process::id() && self.namespace == pid_namespace()
+        self.pid == std::process::id() && self.namespace == own_namespace()
     }
 }
 
@@ -81,9 +82,14 @@ fn stat(path: &str) -> Option<Stat> {
     Some(Stat { start: fields.nth(12)?.parse().ok()?, ended, flags })
 }
 
-/// Inode of this process's PID namespace, 0 = unknown. Not kept: a forked child may live in another one.
-fn pid_namespace() -> u32 {
-    fs::metadata("/proc/self/ns/pid").map_or(0, |status| status.ino() as u32)
+/// Which numbers this process sees in /proc: those of its PID namespace, and times of start shifted by its time namespace.
+/// 0 = unknown. Not kept: a forked child may live in other ones.
+fn own_namespace() -> u32 {
+    let inode = |kind| fs::metadata(format!("/proc/self/ns/{kind}")).map_or(0, |status| status.ino() as u32);
+    match inode("pid") {
+        0 => 0,
+        pid => (pid.wrapping_mul(0x9e37_79b1) ^ inode("time")).max(1), // both are numbers near 2^32
+    }
 }
 
 /// The user whose files this process makes.

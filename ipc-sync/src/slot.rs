@@ -6,7 +6,7 @@
 //!  8  8  stamp      generation | check << 32; stored after the rest of the slot
 //! 16  8  start      when the thread started, clock ticks since boot
 //! 24  4  tid        | UNMARKED: the kernel will not mark this slot
-//! 28  4  namespace  inode of the PID namespace of pid and tid
+//! 28  4  namespace  in which pid, tid and start were read, see `process`
 //!
 //! live word               bits 0..30 TID   30 OWNER_DIED   31 WAITERS
 //! 0                       never used

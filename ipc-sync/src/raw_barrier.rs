@@ -145,14 +145,15 @@ struct Deaths {
 }
 
 /// A barrier for `N` members at most. All zero but for the parties, it is open.
+#[derive(Default)]
 #[repr(C)]
 pub(crate) struct RawBarrier<const N: usize> {
     lock: RawLock,
     cause: AtomicU32,
     parties: AtomicU32,
-    pad: [AtomicU32; 29],
+    _apart: [u32; 29],
     round: AtomicU32,
-    pad2: AtomicU32,
+    _even: u32,
     members: Ledger<N>,
 }
 
@@ -245,8 +246,16 @@ impl<const N: usize> RawBarrier<N> {
         let place = self.free_place(me).ok_or(Refusal::Crowded)?;
         self.raise(JOINING_BIT);
         self.members.set(place, Entry { token: me.token(), note: 0 });
-        self.round.fetch_and(!JOINING, SeqCst);
+        self.joined();
         Ok(place)
+    }
+
+    /// Takes JOINING down, under the leaf lock: whoever set it has done its part, or is dead. ASLEEP goes too, for nobody
+    /// sleeps: who looked through the table before must not fall asleep on the same word after.
+    fn joined(&self) {
+        if self.round.load(Relaxed) & JOINING != 0 {
+            self.round.fetch_and(!(JOINING | ASLEEP), SeqCst);
+        }
     }
 
     /// A place for one more, if need be that of a thread that ended while its process lives on.
@@ -473,7 +482,7 @@ impl<const N: usize> RawBarrier<N> {
                 return Ok(false);
             }
             if word & JOINING != 0 {
-                self.locked(me, || self.round.fetch_and(!JOINING, SeqCst))?;
+                self.locked(me, || self.joined())?;
                 continue;
             }
             self.look_after_members(me, round, &mut sleeper)?;

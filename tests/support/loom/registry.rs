@@ -52,6 +52,15 @@ impl Registry {
         self.is_dead(token) || self.ask(token)
     }
 
+    /// Every thread is a process of its own.
+    pub fn process_ended_too(&self, _: u32) -> bool {
+        true
+    }
+
+    pub fn is_lost(&self, token: u32) -> bool {
+        self.has_ended(token)
+    }
+
     pub fn pid_of(&self, token: u32) -> Option<u32> {
         Some(1000 + (token & 3))
     }

@@ -156,7 +156,7 @@ impl<const N: usize> RawSemaphore<N> {
     pub(crate) fn release(&self, me: &Me) -> Result<(), Refusal> {
         self.lock(me, Deadline::NEVER)?;
         let total = self.total.load(Relaxed);
-        if total >= self.limit() {
+        if total >= self.limit().min(MOST) {
             self.leaf.unlock();
             return Err(if total > MOST { Refusal::Corrupt } else { Refusal::AtLimit });
         }
@@ -332,7 +332,7 @@ impl<const N: usize> RawSemaphore<N> {
             Some((_, note)) if note & WAITER != 0 => {}
             Some((place, note)) => {
                 self.ledger.set(place, Entry { token, note: note | WAITER });
-                self.waiting.store(self.waiting.load(Relaxed) + 1, Relaxed);
+                self.waiting.store(self.waiting.load(Relaxed).wrapping_add(1), Relaxed);
                 self.turns.fetch_add(1, SeqCst);
             }
             None => self.crowd(),

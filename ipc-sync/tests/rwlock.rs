@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
+use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -17,8 +18,6 @@ use support::{Child, Status, asleep, fork, shared, unique, until};
 
 const LONG: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
-/// Far below what a backstop and a half would take on a busy machine.
-const SOON: Duration = Duration::from_millis(250);
 
 /// Locks for all tests, and all rounds of their scripts, made before any leak oracle looks: the arenas stay for the
 /// process, and a cell that was there at a fork is not used again.
@@ -60,6 +59,38 @@ fn would_block<T>(result: &Result<T, TryRwLockError>) -> bool {
 
 fn all_end_well(children: Vec<Child>) {
     children.into_iter().for_each(|mut child| assert_eq!(child.wait(), Status::Code(0)));
+}
+
+/// What an operation took in each of many rounds.
+#[derive(Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn lap(&mut self, start: Instant) {
+        self.0.push(start.elapsed());
+    }
+
+    /// Below a backstop in nine of ten rounds: a lost wake costs one each time, a busy machine now and then.
+    #[track_caller]
+    fn assert_soon(mut self) {
+        self.0.sort();
+        let most = self.0[self.0.len() * 9 / 10];
+        assert!(most < Duration::from_millis(90), "{most:?} of {:?}", self.0);
+    }
+}
+
+/// The best of a few tries is exact to 20 ms, and none is too short.
+#[track_caller]
+fn assert_exact(timeout: Duration, wait: impl Fn(Duration)) {
+    let took = (0..5).map(|_| {
+        let start = Instant::now();
+        wait(timeout);
+        let took = start.elapsed();
+        assert!(took >= timeout, "{took:?}");
+        took
+    });
+    let best = took.min().unwrap();
+    assert!(best < timeout + Duration::from_millis(20), "{best:?}");
 }
 
 /// What a writer keeps equal and a reader finds equal.
@@ -164,6 +195,7 @@ fn a_writer_that_dies_while_it_waits_leaves_no_poison() {
 fn sleepers_learn_of_a_death_at_once() {
     let lock = rwlock();
     let _test = support::test(60);
+    let mut times = Times::default();
     for round in 0..40 {
         let mut dying = if round % 2 == 0 { reader(&lock) } else { writer(&lock) };
         let wanted = round % 4;
@@ -175,14 +207,16 @@ fn sleepers_learn_of_a_death_at_once() {
         let start = Instant::now();
         dying.kill9();
         assert_eq!(waiter.wait(), Status::Code(0));
-        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        times.lap(start);
     }
+    times.assert_soon();
 }
 
 #[test]
 fn leaving_wakes_sleepers_at_once() {
     let lock = rwlock();
     let _test = support::test(60);
+    let mut times = Times::default();
     for _ in 0..25 {
         let reads = lock.read().unwrap();
         let mut writer = fork(|| drop(lock.write().unwrap()));
@@ -190,7 +224,7 @@ fn leaving_wakes_sleepers_at_once() {
         let start = Instant::now();
         drop(reads);
         assert_eq!(writer.wait(), Status::Code(0));
-        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        times.lap(start);
 
         let writes = lock.write().unwrap();
         let waiters: Vec<_> = (0..2)
@@ -200,8 +234,9 @@ fn leaving_wakes_sleepers_at_once() {
         let start = Instant::now();
         drop(writes);
         all_end_well(waiters);
-        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        times.lap(start);
     }
+    times.assert_soon();
 }
 
 #[test]
@@ -270,28 +305,21 @@ fn try_read_succeeds_beside_spinning_readers() {
     let refused = (0..50_000).filter(|_| lock.try_read().is_err()).count();
     over.store(1, SeqCst);
     assert_eq!(other.wait(), Status::Code(0));
-    assert!(refused < 50, "{refused}: only where the other was preempted at the gate");
+    assert!(refused < 1000, "{refused}: only where the other was preempted at the gate");
 }
 
 #[test]
 fn a_timeout_covers_the_whole_call() {
     let lock = rwlock();
     let _test = support::test(20);
-    let exact = |start: Instant| {
-        let took = start.elapsed().as_millis();
-        assert!((150..190).contains(&took), "{took} ms");
-    };
+    let start = Instant::now();
     let timeout = Duration::from_millis(150);
     let reads = reader(&lock);
-    let start = Instant::now();
-    assert!(would_block(&lock.write_timeout(timeout)));
-    exact(start);
+    assert_exact(timeout, |timeout| assert!(would_block(&lock.write_timeout(timeout))));
     assert!(lock.try_read().is_ok(), "the writer that gave up left the gate");
     drop(reads);
     let _writes = writer(&lock);
-    let start = Instant::now();
-    assert!(would_block(&lock.read_timeout(timeout)));
-    exact(start);
+    assert_exact(timeout, |timeout| assert!(would_block(&lock.read_timeout(timeout))));
     assert!(would_block(&lock.write_deadline(start)));
     assert!(would_block(&lock.read_timeout(Duration::ZERO)));
 }
@@ -442,6 +470,47 @@ fn a_name_leads_to_the_same_lock() {
     let mut other = fork(|| assert!(would_block(&RwLock::named(&name).unwrap().try_read())));
     assert_eq!(other.wait(), Status::Code(0));
     assert!(ipc_sync::Lock::named(&name).is_err());
+}
+
+/// Who has the memory may write anything there. It can block others, but nobody panics or crashes of it.
+#[test]
+fn garbage_in_the_words_makes_nobody_panic() {
+    let name = unique("rwlock");
+    let _first = rwlock();
+    let _test = support::test(60);
+    let seed = support::seed();
+    for round in 0..20 {
+        let subject = RwLock::named(&name).unwrap();
+        let file = std::fs::File::options().write(true).open(format!("/dev/shm/{name}")).unwrap();
+        let (length, uses) = (file.metadata().unwrap().len(), shared::<AtomicU32>());
+        let mut user = fork(|| {
+            loop {
+                use_it(&subject);
+                uses.fetch_add(1, SeqCst);
+            }
+        });
+        until(|| uses.load(SeqCst) > 100);
+        let mut rng = support::Rng::new(seed + round);
+        for _ in 0..2000 {
+            let at = HEADER + 4 * rng.below((length - HEADER) / 4);
+            file.write_all_at(&(rng.below(1 << 32) as u32).to_ne_bytes(), at).unwrap();
+            (0..100).for_each(|_| std::hint::spin_loop());
+        }
+        assert_eq!(user.try_wait(), None, "it ended of it");
+        user.kill9();
+    }
+}
+
+/// Of a segment, which is checked when it is opened.
+const HEADER: u64 = 128;
+
+fn use_it(lock: &RwLock) {
+    let timeout = Duration::from_micros(100);
+    let reads = [lock.try_read(), lock.read_timeout(timeout)];
+    drop(reads);
+    let writes = [lock.try_write(), lock.write_timeout(timeout)];
+    let _ = format!("{lock:?}");
+    drop(writes);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What `Semaphore` promises, with real processes that stop and die.
 #![allow(unsafe_code)]
 
+use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -16,8 +17,6 @@ use support::{Child, Status, asleep, fork, shared, unique, until};
 
 const LONG: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
-/// Far below what a backstop and a half would take on a busy machine.
-const SOON: Duration = Duration::from_millis(250);
 
 /// Semaphores for all tests, and all rounds of their scripts, made before any leak oracle looks: the arenas stay for
 /// the process, and a cell that was there at a fork is not used again.
@@ -57,6 +56,38 @@ fn would_block<T>(result: &Result<T, TryAcquireError>) -> bool {
 
 fn all_end_well(children: Vec<Child>) {
     children.into_iter().for_each(|mut child| assert_eq!(child.wait(), Status::Code(0)));
+}
+
+/// What an operation took in each of many rounds.
+#[derive(Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn lap(&mut self, start: Instant) {
+        self.0.push(start.elapsed());
+    }
+
+    /// Below a backstop in nine of ten rounds: a lost wake costs one each time, a busy machine now and then.
+    #[track_caller]
+    fn assert_soon(mut self) {
+        self.0.sort();
+        let most = self.0[self.0.len() * 9 / 10];
+        assert!(most < Duration::from_millis(90), "{most:?} of {:?}", self.0);
+    }
+}
+
+/// The best of a few tries is exact to 20 ms, and none is too short.
+#[track_caller]
+fn assert_exact(timeout: Duration, wait: impl Fn(Duration)) {
+    let took = (0..5).map(|_| {
+        let start = Instant::now();
+        wait(timeout);
+        let took = start.elapsed();
+        assert!(took >= timeout, "{took:?}");
+        took
+    });
+    let best = took.min().unwrap();
+    assert!(best < timeout + Duration::from_millis(20), "{best:?}");
 }
 
 #[test]
@@ -112,15 +143,17 @@ fn threads_share_it_too() {
 #[test]
 fn permits_of_the_dead_come_back() {
     let semaphore = semaphore(3);
-    let _test = support::test(20);
-    let mut dying = holder(&semaphore, 3);
-    assert_eq!(semaphore.value().unwrap(), 0);
-    assert!(would_block(&semaphore.try_acquire()));
-    dying.kill9();
-    assert_eq!(semaphore.value().unwrap(), 3);
-    let permits: Vec<_> = (0..3).map(|_| semaphore.acquire_timeout(LONG).unwrap()).collect();
-    assert!(would_block(&semaphore.try_acquire()));
-    drop(permits);
+    let _test = support::test(30);
+    for round in 0..60 {
+        let count = 1 + round % 3;
+        let mut dying = holder(&semaphore, count);
+        assert_eq!(semaphore.value().unwrap(), 3 - count);
+        dying.kill9();
+        assert_eq!(semaphore.value().unwrap(), 3);
+        let permits: Vec<_> = (0..3).map(|_| semaphore.acquire_timeout(LONG).unwrap()).collect();
+        assert!(would_block(&semaphore.try_acquire()));
+        drop(permits);
+    }
 }
 
 #[test]
@@ -137,6 +170,7 @@ fn a_thread_that_ends_with_a_permit_has_died() {
 fn sleeping_waiter_gets_the_permit_of_the_dead_at_once() {
     let semaphore = semaphore(1);
     let _test = support::test(30);
+    let mut times = Times::default();
     for _ in 0..20 {
         let mut dying = holder(&semaphore, 1);
         let mut waiter = fork(|| drop(semaphore.acquire().unwrap()));
@@ -144,30 +178,33 @@ fn sleeping_waiter_gets_the_permit_of_the_dead_at_once() {
         let start = Instant::now();
         dying.kill9();
         assert_eq!(waiter.wait(), Status::Code(0));
-        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        times.lap(start);
     }
+    times.assert_soon();
 }
 
 #[test]
 fn three_permits_of_the_dead_wake_three_waiters() {
     let semaphore = semaphore(3);
     let _test = support::test(30);
-    let mut dying = holder(&semaphore, 3);
     let through = shared::<AtomicU32>();
-    let waiters: Vec<_> = (0..3)
-        .map(|_| {
-            fork(|| {
-                std::mem::forget(semaphore.acquire().unwrap());
-                through.fetch_add(1, SeqCst);
-                until(|| through.load(SeqCst) == 3);
-            })
-        })
-        .collect();
-    waiters.iter().for_each(|waiter| asleep(waiter.pid()));
-    let start = Instant::now();
-    dying.kill9();
-    all_end_well(waiters);
-    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    let mut times = Times::default();
+    for _ in 0..10 {
+        through.store(0, SeqCst);
+        let mut dying = holder(&semaphore, 3);
+        let wait_with_others = || {
+            std::mem::forget(semaphore.acquire().unwrap());
+            through.fetch_add(1, SeqCst);
+            until(|| through.load(SeqCst) == 3);
+        };
+        let waiters: Vec<_> = (0..3).map(|_| fork(wait_with_others)).collect();
+        waiters.iter().for_each(|waiter| asleep(waiter.pid()));
+        let start = Instant::now();
+        dying.kill9();
+        all_end_well(waiters);
+        times.lap(start);
+    }
+    times.assert_soon();
 }
 
 /// The one that was woken is killed at once, or is so slow that it dies in its sleep: the next gets the permit.
@@ -175,6 +212,7 @@ fn three_permits_of_the_dead_wake_three_waiters() {
 fn a_woken_waiter_that_dies_passes_the_wake_on() {
     let semaphore = semaphore(1);
     let _test = support::test(60);
+    let mut times = Times::default();
     for round in 0..100 {
         let permit = semaphore.acquire().unwrap();
         let mut first = fork(|| std::mem::forget(semaphore.acquire().unwrap()));
@@ -189,8 +227,9 @@ fn a_woken_waiter_that_dies_passes_the_wake_on() {
         drop(permit);
         first.kill9();
         assert_eq!(second.wait(), Status::Code(0));
-        assert!(start.elapsed() < SOON, "round {round}: {:?}", start.elapsed());
+        times.lap(start);
     }
+    times.assert_soon();
     assert_eq!(semaphore.value().unwrap(), 1);
 }
 
@@ -198,6 +237,7 @@ fn a_woken_waiter_that_dies_passes_the_wake_on() {
 fn giving_back_wakes_a_sleeper_at_once() {
     let semaphore = semaphore(1);
     let _test = support::test(30);
+    let mut times = Times::default();
     for _ in 0..50 {
         let permit = semaphore.acquire().unwrap();
         let mut waiter = fork(|| drop(semaphore.acquire().unwrap()));
@@ -205,8 +245,9 @@ fn giving_back_wakes_a_sleeper_at_once() {
         let start = Instant::now();
         drop(permit);
         assert_eq!(waiter.wait(), Status::Code(0));
-        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        times.lap(start);
     }
+    times.assert_soon();
 }
 
 #[test]
@@ -237,9 +278,7 @@ fn a_forgotten_permit_comes_back_by_another_process() {
     semaphore.acquire().unwrap().forget();
     assert_eq!(semaphore.value().unwrap(), 0);
     let mut other = fork(|| semaphore.release().unwrap());
-    let start = Instant::now();
     drop(semaphore.acquire_timeout(LONG).unwrap());
-    assert!(start.elapsed() < SECOND);
     assert_eq!(other.wait(), Status::Code(0));
     assert_eq!(semaphore.value().unwrap(), 1);
 }
@@ -281,6 +320,7 @@ fn release_above_the_bound_changes_nothing() {
 fn release_adds_permits_and_wakes() {
     let semaphore = semaphore(0);
     let _test = support::test(30);
+    let mut times = Times::default();
     for _ in 0..20 {
         let waiters: Vec<_> = (0..2).map(|_| fork(|| semaphore.acquire().unwrap().forget())).collect();
         waiters.iter().for_each(|waiter| asleep(waiter.pid()));
@@ -288,8 +328,9 @@ fn release_adds_permits_and_wakes() {
         semaphore.release().unwrap();
         semaphore.release().unwrap();
         all_end_well(waiters);
-        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        times.lap(start);
     }
+    times.assert_soon();
     assert_eq!(semaphore.value().unwrap(), 0);
 }
 
@@ -299,9 +340,9 @@ fn a_timeout_covers_the_whole_call() {
     let _test = support::test(20);
     let _holder = holder(&semaphore, 1);
     let start = Instant::now();
-    assert!(would_block(&semaphore.acquire_timeout(Duration::from_millis(250))));
-    let took = start.elapsed().as_millis();
-    assert!((250..290).contains(&took), "{took} ms");
+    assert_exact(Duration::from_millis(150), |timeout| {
+        assert!(would_block(&semaphore.acquire_timeout(timeout)))
+    });
     assert!(would_block(&semaphore.acquire_deadline(start)));
     assert!(would_block(&semaphore.acquire_timeout(Duration::ZERO)));
     assert!(format!("{semaphore:?}").contains("waiting: 0"), "{semaphore:?}");
@@ -463,6 +504,47 @@ fn another_bound_or_type_under_the_name_is_an_error() {
     assert!(matches!(Semaphore::named(&name, 2), Err(NamedError::Bound { found: Some(2) })));
     assert!(matches!(ipc_sync::Lock::named(&name), Err(NamedError::Name(_))));
     assert_eq!(semaphore.value().unwrap(), 2);
+}
+
+/// Who has the memory may write anything there. It can block others, but nobody panics or crashes of it.
+#[test]
+fn garbage_in_the_words_makes_nobody_panic() {
+    let name = unique("semaphore");
+    let _first = semaphore(1);
+    let _test = support::test(60);
+    let seed = support::seed();
+    for round in 0..20 {
+        let subject = Semaphore::named(&name, 2).unwrap();
+        let file = std::fs::File::options().write(true).open(format!("/dev/shm/{name}")).unwrap();
+        let (length, uses) = (file.metadata().unwrap().len(), shared::<AtomicU32>());
+        let mut user = fork(|| {
+            loop {
+                use_it(&subject);
+                uses.fetch_add(1, SeqCst);
+            }
+        });
+        until(|| uses.load(SeqCst) > 100);
+        let mut rng = support::Rng::new(seed + round);
+        for _ in 0..2000 {
+            let at = HEADER + 4 * rng.below((length - HEADER) / 4);
+            file.write_all_at(&(rng.below(1 << 32) as u32).to_ne_bytes(), at).unwrap();
+            (0..100).for_each(|_| std::hint::spin_loop());
+        }
+        assert_eq!(user.try_wait(), None, "it ended of it");
+        user.kill9();
+    }
+}
+
+/// Of a segment, which is checked when it is opened.
+const HEADER: u64 = 128;
+
+fn use_it(semaphore: &Semaphore) {
+    let permits = [semaphore.try_acquire(), semaphore.acquire_timeout(Duration::from_micros(100))];
+    if let [Ok(permit), _] = permits {
+        permit.forget();
+    }
+    let _ = (semaphore.release(), semaphore.value());
+    let _ = format!("{semaphore:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The drill: processes at work on one primitive, killed at random, and an account of what came of it.
 //!
 //! ```text
-//! cargo test --release --test drill -- [--only lock|reentrant|condition|event|barrier|queue|names] [--kills N] [--seed S]
+//! cargo test --release --test drill -- [--only lock|reentrant|condition|rwlock|semaphore|…] [--kills N] [--seed S]
 //! ```
 //!
 //! Each line gives the kills, what the survivors did, and the counts that must be 0; it exits with 1 when one is

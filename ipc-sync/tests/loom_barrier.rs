@@ -1,7 +1,6 @@
-//! Interleavings of a barrier's words, with a death before each atomic step of who arrives, waits and leaves.
+//! Every interleaving of two parties and of who breaks their round, with a death before each atomic step.
 //!
-//! `raw_barrier.rs` and what it rests on are compiled here a second time, over the atomics and the kernel of `world`. Time
-//! stands still, so whoever is forgotten sleeps for ever.
+//! `raw_barrier.rs` itself is compiled here a second time, over the atomics and the kernel of `world`.
 
 #[path = "../src/ledger.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -15,142 +14,153 @@ mod raw_lock;
 #[path = "../../tests/support/loom/mod.rs"]
 mod world;
 
-use loom::sync::{Arc, Mutex};
+use loom::sync::Arc;
 use loom::thread::{JoinHandle, spawn};
 use raw_barrier::{Cause, RawBarrier, Refusal};
-use world::{BACKSTOP, Deadline, Me, Mortal, Registry, each_death, explore, futex, primitive, registry};
+use world::{BACKSTOP, Deadline, Me, Registry, explore, futex, primitive, registry};
 
 /// So many switches away from a thread that could go on.
 const SWITCHES: usize = 2;
 
-/// What a wait answers: an index, or why there is none.
-type Outcome = Result<u32, Refusal>;
+type Ended = Result<u32, Refusal>;
 
-#[derive(Default)]
 struct Scene {
-    barrier: RawBarrier<3>,
+    barrier: RawBarrier<2>,
     registry: Registry,
 }
 
 impl Scene {
-    fn new(parties: u32) -> Arc<Scene> {
-        let scene = Scene::default();
-        scene.barrier.init(parties);
+    /// Two parties will meet.
+    fn new() -> Arc<Scene> {
+        let scene = Scene { barrier: RawBarrier::default(), registry: Registry::default() };
+        scene.barrier.init(2);
         Arc::new(scene)
     }
 
-    /// All are members already: each has waited once, and nobody came. A stranger that dies is missed by nobody.
-    fn of_members(parties: u32) -> Arc<Scene> {
-        let scene = Scene::new(parties);
-        for slot in 0..parties {
-            let me = scene.me(slot);
-            let nobody_came = scene.barrier.wait(&me, Deadline::NOW, None::<fn()>);
-            assert_eq!(nobody_came, Err(Refusal::Broken(Cause::TimedOut)));
-            scene.barrier.reset(&me).unwrap();
-        }
-        scene
-    }
-
-    fn me(&self, slot: u32) -> Me {
-        Me::new(slot, &self.registry)
-    }
-
-    fn wait(&self, me: &Me) -> Outcome {
+    fn wait(&self, me: &Me) -> Ended {
         self.barrier.wait(me, Deadline::NEVER, None::<fn()>)
     }
 }
 
-/// A thread that waits for so many rounds.
-fn party(scene: &Arc<Scene>, slot: u32, rounds: usize) -> JoinHandle<Vec<Outcome>> {
+/// Waits in a thread with this slot.
+fn party(scene: &Arc<Scene>, slot: u32) -> JoinHandle<Ended> {
     let scene = scene.clone();
-    spawn(move || (0..rounds).map(|_| scene.wait(&scene.me(slot))).collect())
+    spawn(move || scene.wait(&Me::new(slot, &scene.registry)))
 }
 
-/// One that waits once and may die of it; `None` = it did.
-fn mortal_party(scene: &Arc<Scene>, mortal: &Mortal, slot: u32) -> JoinHandle<Option<Outcome>> {
-    let (scene, mortal) = (scene.clone(), mortal.clone());
-    spawn(move || {
-        let (me, outcome) = (scene.me(slot), Mutex::new(None));
-        mortal.live(|| {
-            let answer = scene.wait(&me);
-            *outcome.lock().unwrap() = Some(answer);
-        });
-        scene.registry.bury(&me);
-        outcome.into_inner().unwrap()
-    })
-}
-
-fn died(slot: u32) -> Outcome {
-    Err(Refusal::Broken(Cause::Died { pid: 1000 + slot }))
+fn aborted() -> Ended {
+    Err(Refusal::Broken(Cause::Aborted))
 }
 
 #[test]
-fn rounds_end_for_both_and_have_one_leader_each() {
+fn two_parties_meet_and_have_different_indices() {
     explore(SWITCHES, || {
-        let scene = Scene::new(2);
-        let other = party(&scene, 1, 2);
-        let ours = [(); 2].map(|()| scene.wait(&scene.me(0)).unwrap());
-        let theirs = other.join().unwrap();
-        ours.into_iter().zip(theirs).for_each(|(ours, theirs)| assert_eq!(ours + theirs.unwrap(), 1));
+        let scene = Scene::new();
+        let other = party(&scene, 1);
+        let here = scene.wait(&Me::new(0, &scene.registry)).unwrap();
+        assert_eq!(here + other.join().unwrap().unwrap(), 1);
     });
 }
 
 #[test]
-fn three_parties_leave_together() {
+fn two_rounds_do_not_mix() {
     explore(SWITCHES - 1, || {
-        let scene = Scene::new(3);
-        let others = [1, 2].map(|slot| party(&scene, slot, 1));
-        let ours = scene.wait(&scene.me(0)).unwrap();
-        let theirs = others.map(|other| other.join().unwrap()[0].unwrap());
-        assert_eq!(ours + theirs[0] + theirs[1], 1 + 2, "the indices are 0, 1 and 2");
+        let scene = Scene::new();
+        let there = scene.clone();
+        let other = spawn(move || {
+            let me = Me::new(1, &there.registry);
+            [there.wait(&me).unwrap(), there.wait(&me).unwrap()]
+        });
+        let me = Me::new(0, &scene.registry);
+        let here = [scene.wait(&me).unwrap(), scene.wait(&me).unwrap()];
+        let there = other.join().unwrap();
+        assert_eq!([here[0] + there[0], here[1] + there[1]], [1, 1]);
     });
 }
 
-/// Broken for both or for neither; and in the next round the dead is missed.
 #[test]
-fn a_party_that_dies_breaks_its_round_or_the_next() {
-    each_death(SWITCHES, |mortal| {
-        let scene = Scene::of_members(2);
-        let victim = mortal_party(&scene, mortal, 1);
-        let ours = scene.wait(&scene.me(0));
-        assert!(ours.is_ok() || ours == died(1), "{ours:?}");
-        if let Some(theirs) = victim.join().unwrap() {
-            assert!(ours.is_ok() && theirs.is_ok(), "{theirs:?}, and ours {ours:?}");
-        }
-        assert_eq!(scene.wait(&scene.me(0)), died(1));
+fn nobody_leaves_before_the_action_has_run() {
+    use loom::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    explore(SWITCHES, || {
+        let (scene, acted) = (Scene::new(), Arc::new(AtomicBool::new(false)));
+        let (there, acts) = (scene.clone(), acted.clone());
+        let meet = |scene: &Scene, slot, acted: &AtomicBool| {
+            let act = || assert!(!acted.swap(true, Relaxed));
+            scene.barrier.wait(&Me::new(slot, &scene.registry), Deadline::NEVER, Some(act)).unwrap();
+            assert!(acted.load(Relaxed));
+        };
+        let other = spawn(move || meet(&there, 1, &acts));
+        meet(&scene, 0, &acted);
+        other.join().unwrap();
     });
 }
 
-/// What one of two who wait is told, the other is told. One sleeps from the beginning: all at once would take minutes.
 #[test]
 fn a_round_is_broken_for_all_or_for_none() {
-    each_death(1, |mortal| {
-        let scene = Scene::of_members(3);
-        let other = party(&scene, 2, 1);
-        while futex::sleepers() == 0 {
-            loom::thread::yield_now();
-        }
-        let victim = mortal_party(&scene, mortal, 1);
-        let ours = scene.wait(&scene.me(0));
-        let theirs = other.join().unwrap()[0];
-        victim.join().unwrap();
-        assert_eq!(ours.is_ok(), theirs.is_ok(), "{ours:?}, {theirs:?}");
+    explore(SWITCHES, || {
+        let scene = Scene::new();
+        let parties = [party(&scene, 1), party(&scene, 2)];
+        scene.barrier.abort(&Me::new(0, &scene.registry)).unwrap();
+        let told = parties.map(|party| party.join().unwrap());
+        assert!(told.iter().all(|told| told.is_ok()) || told == [aborted(), aborted()], "{told:?}");
     });
 }
 
+/// One who slept through the reset is told what broke its round.
 #[test]
-fn an_abort_reaches_who_waits() {
-    each_death(SWITCHES, |mortal| {
-        let scene = Scene::new(3);
-        let waiter = party(&scene, 1, 1);
-        let (aborts, mortal) = (scene.clone(), mortal.clone());
-        let victim = spawn(move || {
-            let me = aborts.me(2);
-            mortal.live(|| aborts.barrier.abort(&me).unwrap());
-            aborts.registry.bury(&me);
+fn a_reset_sends_away_who_waits() {
+    explore(SWITCHES, || {
+        let scene = Scene::new();
+        let other = party(&scene, 1);
+        let me = Me::new(0, &scene.registry);
+        scene.barrier.reset(&me).unwrap();
+        scene.barrier.abort(&me).unwrap();
+        scene.barrier.reset(&me).unwrap();
+        scene.barrier.abort(&me).unwrap(); // it may come only now
+        let told = other.join().unwrap();
+        assert!(told == Err(Refusal::Broken(Cause::Reset)) || told == aborted(), "{told:?}");
+    });
+}
+
+/// Whoever is killed as it arrives, sleeps or releases: the other is told, or has met it.
+#[test]
+fn a_party_that_dies_before_any_step_leaves_nobody_waiting() {
+    world::each_death(SWITCHES, |mortal| {
+        let scene = Scene::new();
+        let survivor = party(&scene, 1);
+        let (there, mortal) = (scene.clone(), mortal.clone());
+        let dying = spawn(move || {
+            let me = Me::new(2, &there.registry);
+            let lived = mortal.live(|| _ = there.wait(&me).unwrap());
+            there.registry.bury(&me);
+            (lived, me.token())
         });
-        victim.join().unwrap();
-        scene.barrier.abort(&scene.me(0)).unwrap();
-        assert_eq!(waiter.join().unwrap(), [Err(Refusal::Broken(Cause::Aborted))]);
+        let (lived, token) = dying.join().unwrap();
+        let joined = scene.barrier.has_member(|member| member == token);
+        if !lived && !joined {
+            scene.barrier.abort(&Me::new(0, &scene.registry)).unwrap(); // nobody knew that it should come
+        }
+        let told = survivor.join().unwrap();
+        let died = Err(Refusal::Broken(Cause::Died { pid: 1002 }));
+        assert!(told.is_ok() || !lived && (told == died || !joined && told == aborted()), "{told:?}");
+    });
+}
+
+/// Who breaks a round, or resets it, dies at it: those who wait are told by it or by the next.
+#[test]
+fn one_that_dies_as_it_resets_leaves_nobody_waiting() {
+    world::each_death(SWITCHES, |mortal| {
+        let scene = Scene::new();
+        let survivor = party(&scene, 1);
+        let (there, mortal) = (scene.clone(), mortal.clone());
+        let dying = spawn(move || {
+            let me = Me::new(2, &there.registry);
+            mortal.live(|| there.barrier.reset(&me).unwrap());
+            there.registry.bury(&me);
+        });
+        dying.join().unwrap();
+        scene.barrier.abort(&Me::new(0, &scene.registry)).unwrap();
+        let told = survivor.join().unwrap();
+        assert!(told == Err(Refusal::Broken(Cause::Reset)) || told == aborted(), "{told:?}");
     });
 }

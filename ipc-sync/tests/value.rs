@@ -1,4 +1,5 @@
 //! What `Value` promises, with real processes that write, stop and die.
+#![allow(unsafe_code)]
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -307,12 +308,26 @@ fn a_forked_copy_of_a_guard_stores_nothing() {
     let guard = value.lock().unwrap();
     assert!(*guard == 3 && !guard.owner_died());
     drop(guard);
+}
+
+#[test]
+fn a_child_forked_in_an_update_stores_nothing() {
+    let _test = test(20);
+    let value = Value::new(1u64).unwrap();
     let child = value.update(|value| {
-        *value = 4;
-        fork(|| ()) // its copy of this update ends in `_exit`
+        // SAFETY: the child copies this thread alone, returns from the closure and ends.
+        let child = unsafe { libc::fork() };
+        *value = if child == 0 { 9 } else { 4 };
+        child
     });
-    assert_done(child);
+    match child.unwrap() {
+        // SAFETY: no conditions.
+        0 => unsafe { libc::_exit(0) },
+        // SAFETY: a child of ours, which nobody else waits for.
+        child => assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child),
+    }
     assert_eq!(value.get(), 4);
+    assert!(!value.lock().unwrap().owner_died());
 }
 
 #[test]

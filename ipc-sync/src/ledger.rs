@@ -125,20 +125,16 @@ impl<const N: usize> Ledger<N> {
         self.entries().map(|(_, entry)| entry.token)
     }
 
-    /// Frees the places of the dead; whether there were any. Nobody sets an entry meanwhile.
-    pub(crate) fn bury(&self, mut is_dead: impl FnMut(u32) -> bool) -> bool {
-        let (mut used, mut dead) = (0, false);
+    /// Frees the places of the dead. Nobody puts an entry into a free place meanwhile.
+    pub(crate) fn bury(&self, mut is_dead: impl FnMut(u32) -> bool) {
+        let mut used = 0;
         for place in self.places() {
             match self.get(place) {
                 None => {}
-                Some(entry) if is_dead(entry.token) => {
-                    self.clear(place);
-                    dead = true;
-                }
+                Some(entry) if is_dead(entry.token) => self.clear(place),
                 Some(_) => used |= 1 << place,
             }
         }
         self.used.store(used, Relaxed);
-        dead
     }
 }

@@ -23,14 +23,14 @@
 //!
 //! A `release` comes from anybody, whom nobody watches: there the new total and the wake are one system call.
 
+use std::time::Duration;
+
 use crate::futex;
 use crate::ledger::{Entry, Ledger};
 use crate::primitive::{AtomicU32, Ordering::*};
 use crate::raw_lock::{Acquired, RawLock, RawLockError};
 use crate::watch::{Watch, spin};
 use crate::{Deadline, Me};
-
-use std::time::Duration;
 
 /// Most permits of any semaphore.
 pub(crate) const MOST: u32 = (1 << 31) - 1;

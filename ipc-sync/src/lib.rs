@@ -1,4 +1,20 @@
-//! Words in shared memory that one can wait on, and locks that survive the death of their holder.
+//! Words in shared memory that one can wait on: locks, semaphores, conditions, events, barriers and values that survive
+//! the death of whoever uses them.
+//!
+//! | type              | what it is                              | who dies with it                                     |
+//! |-------------------|-----------------------------------------|------------------------------------------------------|
+//! | [`Lock`]          | one thread inside                       | the next owner is told by `owner_died()`             |
+//! | [`ReentrantLock`] | the same, with levels                   | the same, and begins at the first level              |
+//! | [`RwLock`]        | many readers or one writer              | gives way; a writer's death is told                  |
+//! | [`Semaphore`]     | so many threads inside                  | its permits come back                                |
+//! | [`Condition`]     | waiting for what changes under a lock   | a notification that it had taken reaches another     |
+//! | [`Event`]         | a flag to wait for                      | nothing: the flag is set or not                      |
+//! | [`Barrier`]       | a number of parties meet, again and again | the others are told its pid                        |
+//! | [`Value`], [`Array`] | typed memory with a lock and atomics | each element is old or new; the next guard is told   |
+//!
+//! Each is a handle: cloning shares it, it can be sent inside any message, inherited by `fork`, and used between
+//! threads too. `new` makes it without a name, `named` opens it by its name or makes it: processes that share nothing else meet so,
+//! and the name goes with its last user.
 //!
 //! # A lock for two processes
 //!
@@ -36,8 +52,8 @@
 //!
 //! # Building primitives
 //!
-//! [`RawLock`], [`Bell`], [`RoomBell`], [`Patience`] and [`Place`] are the parts that the queue and the pipe are made
-//! of. They are structures of atomics for shared memory of your own.
+//! [`RawLock`], [`Bell`], [`RoomBell`] and [`Patience`] are the parts that the queue and the pipe are made of: structures of
+//! atomics for shared memory of your own. A [`Place`] puts any [`Primitive`] where handles lead to it.
 //!
 //! # What this does not do
 //!

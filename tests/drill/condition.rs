@@ -7,7 +7,7 @@ use ipc_sync::{Condition, Lock, LockGuard, Registry};
 
 use crate::support::chaos::Plan;
 use crate::support::shared;
-use crate::{Outcome, STANDSTILL, lost_wakes};
+use crate::{Outcome, STANDSTILL, baton, lost_wakes};
 
 /// Items that fit.
 const ROOM: u64 = 4;
@@ -42,7 +42,8 @@ struct Room {
 }
 
 pub(crate) fn drill(kills: u64, seed: u64) -> Vec<Outcome> {
-    [4, 6].into_iter().map(|workers| shape(Plan { workers, kills, seed })).collect()
+    let plans = [4, 6].map(|workers| Plan { workers, kills, seed });
+    plans.into_iter().flat_map(|plan| [shape(plan), baton::shape(plan)]).collect()
 }
 
 fn shape(plan: Plan) -> Outcome {

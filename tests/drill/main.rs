@@ -14,6 +14,7 @@ use std::time::Duration;
 mod support;
 
 mod barrier;
+mod baton;
 mod condition;
 mod event;
 mod lock;

@@ -34,6 +34,8 @@ struct Account {
     heirs: AtomicU64,
     owner_deaths: AtomicU64,
     lost: AtomicU64,
+    /// Batons that went with their bearer while nobody else waited.
+    without_heirs: AtomicU64,
     doubled: AtomicU64,
 }
 
@@ -53,7 +55,10 @@ pub(crate) fn shape(plan: Plan) -> Outcome {
     let count = |count: &AtomicU64| count.load(SeqCst);
     let (rescued, account) = (rescues() - before, round.account);
     let (operations, owner_deaths) = (count(&account.operations), count(&account.owner_deaths));
-    let done = format!("operations {operations} owner deaths {owner_deaths} rescues {rescued}");
+    let done = format!(
+        "operations {operations} owner deaths {owner_deaths} without heirs {} rescues {rescued}",
+        count(&account.without_heirs)
+    );
     let counts = [
         ("lost notifications", count(&account.lost)),
         ("doubled notifications", count(&account.doubled)),
@@ -103,7 +108,8 @@ impl Round {
         if notified {
             self.pass(&guard);
         } else if account.on_the_floor.load(SeqCst) == 0 && account.operations.load(SeqCst) == operations {
-            account.lost.fetch_add(u64::from(account.heirs.load(SeqCst) > 0), SeqCst);
+            let unjustly = account.heirs.load(SeqCst) > 0;
+            if unjustly { &account.lost } else { &account.without_heirs }.fetch_add(1, SeqCst);
             self.start_again();
         }
     }

@@ -57,3 +57,25 @@ fn owner_dies_and_the_survivor_mends() {
         assert!(round[1].contains("[1000, 1000] again") && round[1].ends_with("(SIGKILL)"), "{round:?}");
     }
 }
+
+#[test]
+fn event_starts_all_runners_and_stops_them() {
+    let _test = support::test(60);
+    let lines = lines_of("event", &[]);
+    let (mut ready, ran) = (lines[..4].to_vec(), &lines[4..8]);
+    ready.sort();
+    assert_eq!(ready, [1, 2, 3, 4].map(|i| format!("runner-{i} is ready")));
+    let laps = |line: &String| line.split(' ').nth(2).and_then(|laps| laps.parse::<u32>().ok());
+    assert!(ran.iter().all(|line| laps(line).is_some_and(|laps| laps > 0)), "{ran:?}");
+    assert!(lines[8].starts_with("the race took ") && lines.len() == 9, "{lines:?}");
+}
+
+/// Each step of the rod depends on the one before, so a party ahead of the others would warm it otherwise.
+#[test]
+fn barrier_keeps_the_phases_of_a_simulation_apart() {
+    let _test = support::test(60);
+    let lines = lines_of("barrier", &[]);
+    assert_eq!(lines.len(), 6);
+    assert_eq!(lines[5], "step 3000  #####***********++++++++++++------------------::::::::::::::");
+    assert_eq!(lines_of("barrier", &[]), lines);
+}

@@ -322,7 +322,7 @@ fn a_timeout_of_one_breaks_it_for_all() {
     let other = party(&barrier, told);
     let start = Instant::now();
     assert_eq!(tell(barrier.wait_timeout(Duration::from_millis(150))), TIMED_OUT);
-    assert!((150..300).contains(&milliseconds(start)), "{:?}", start.elapsed());
+    assert!((150..1500).contains(&milliseconds(start)), "{:?}", start.elapsed());
     join([other]);
     assert_eq!(told.load(SeqCst), TIMED_OUT);
     barrier.reset().unwrap();

@@ -202,6 +202,25 @@ fn a_waiter_that_dies_in_another_pid_namespace_takes_nothing_along() {
     }
 }
 
+/// What is mounted at /proc there shows the numbers of the outer namespace, where they are somebody else's or nobody's.
+#[test]
+fn a_holder_is_not_judged_by_the_proc_of_another_pid_namespace() {
+    let _test = test(60);
+    let all = holdables();
+    let verdict = shared::<AtomicU32>();
+    let Some(mut outer) = in_another_pid_namespace(|| {
+        let mut holder = holder(&all);
+        assert_taken(&all, Duration::from_millis(350)); // several backstops
+        holder.kill9();
+        assert_left_by_the_dead(&all);
+        verdict.store(1, SeqCst);
+    }) else {
+        return;
+    };
+    until(|| verdict.load(SeqCst) == 1);
+    outer.wait();
+}
+
 type Made = Result<Box<dyn Any>, String>;
 type Open = fn(&str) -> Made;
 type Make = fn() -> Made;

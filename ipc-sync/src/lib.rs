@@ -89,6 +89,7 @@ mod robust;
 mod rwlock;
 mod semaphore;
 mod slot;
+mod unwinding;
 mod value;
 mod wait;
 mod waiters;

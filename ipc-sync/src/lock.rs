@@ -11,6 +11,7 @@ use crate::held::Held;
 use crate::me::current_token;
 use crate::primitive::{AtomicU32, Ordering::Relaxed};
 use crate::raw_lock::{Acquired, RawLock, RawLockError};
+use crate::unwinding::Unwinding;
 use crate::{CreateError, Deadline, Me, NamedError, Place, Primitive, Registry, RegistryError};
 
 /// ```text
@@ -220,7 +221,7 @@ impl LockCell {
     pub(crate) fn lock_until(&self, deadline: Deadline) -> Result<LockGuard<'_>, TryLockError> {
         let me = Me::get().map_err(failed)?;
         self.take(&me, deadline).map_err(refused)?;
-        Ok(LockGuard { cell: self, token: me.token(), not_send: PhantomData })
+        Ok(LockGuard { cell: self, token: me.token(), unwinding: Unwinding::now(), not_send: PhantomData })
     }
 
     /// Takes the lock, without a guard. What is taken from the dead is poisoned.
@@ -246,8 +247,8 @@ impl LockCell {
 
     /// What the end of a guard does before anything else: a panic inside poisons as a death does.
     #[inline(always)]
-    pub(crate) fn poison_in_panic(&self) {
-        if std::thread::panicking() {
+    pub(crate) fn poison_in_panic(&self, unwinding: Unwinding) {
+        if unwinding.has_begun() {
             self.poisoned.store(1, Relaxed);
         }
     }
@@ -296,12 +297,13 @@ impl fmt::Debug for Lock {
 
 /// Holds a [`Lock`] until it is dropped. Stays in its thread, to which the lock belongs.
 ///
-/// A guard that is dropped by a panic poisons the lock as a death would. A guard copied into a child by `fork`
+/// A guard that is dropped by a panic that began while it was held poisons the lock as a death would. A guard copied into a child by `fork`
 /// is inert there: the lock is the parent's. A forgotten guard keeps the lock until its thread ends.
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard<'a> {
     cell: &'a LockCell,
     token: u32,
+    unwinding: Unwinding,
     not_send: PhantomData<*const ()>,
 }
 
@@ -330,7 +332,7 @@ impl Drop for LockGuard<'_> {
         if !self.is_ours() {
             return; // a forked child's copy
         }
-        self.cell.poison_in_panic();
+        self.cell.poison_in_panic(self.unwinding);
         self.cell.release();
     }
 }

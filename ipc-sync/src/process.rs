@@ -19,31 +19,47 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn of_this_thread() -> Identity {
-        let start = stat("/proc/thread-self/stat").map_or(0, |stat| stat.start);
+        let start = match stat("/proc/thread-self/stat") {
+            Look::There(stat) => stat.start,
+            Look::Gone | Look::Unknown => 0,
+        };
         // SAFETY: gettid takes nothing and cannot fail.
         let tid = unsafe { libc::gettid() } as u32;
         Identity { namespace: own_namespace(), pid: std::process::id(), tid, start }
     }
 
-    /// Asks /proc. `None` = it cannot tell: another namespace, no /proc, start time unknown.
+    /// Asks /proc. `None` = it cannot tell: another namespace, no /proc, no free descriptor, start time unknown.
     pub(crate) fn is_alive(self) -> Option<bool> {
-        let Identity { namespace, pid, tid, start } = self;
-        if namespace == 0 || namespace != own_namespace() || start == 0 {
+        let Identity { pid, tid, start, .. } = self;
+        if !self.is_in_our_proc() {
             return None;
         }
         match stat(&format!("/proc/{pid}/task/{tid}/stat")) {
-            Some(stat) => Some(stat.start == start && !stat.ended),
-            None => fs::exists("/proc/self/stat").is_ok_and(|there| there).then_some(false),
+            Look::There(stat) => Some(stat.start == start && !stat.ended),
+            Look::Gone => has_gone(pid, tid).then_some(false),
+            Look::Unknown => None,
         }
     }
 
     /// Whether the process of this thread lives and is not about to end. `None` = /proc cannot tell.
     pub(crate) fn process_is_alive(self) -> Option<bool> {
-        let Identity { namespace, pid, start, .. } = self;
-        if namespace == 0 || namespace != own_namespace() || start == 0 {
+        let Identity { pid, start, .. } = self;
+        if !self.is_in_our_proc() {
             return None;
         }
-        Some(stat(&format!("/proc/{pid}/stat")).is_some_and(|leader| !leader.ends() && leader.start <= start))
+        match stat(&format!("/proc/{pid}/stat")) {
+            Look::There(leader) => Some(!leader.ends() && leader.start <= start),
+            Look::Gone => has_gone(pid, pid).then_some(false),
+            Look::Unknown => None,
+        }
+    }
+
+    /// Whether the numbers mean in /proc what they mean here. What is mounted there may be that of another namespace.
+    fn is_in_our_proc(self) -> bool {
+        let ours = || {
+            fs::read_link("/proc/self").is_ok_and(|own| own.as_os_str() == &*std::process::id().to_string())
+        };
+        self.namespace != 0 && self.start != 0 && self.namespace == own_namespace() && ours()
     }
 
     /// Whether it is the main thread, which ends with its process or by exec.
@@ -66,20 +82,42 @@ struct Stat {
 }
 
 impl Stat {
+    /// State, flags and start time are fields 3, 9 and 22; the name before them may hold anything but ends with the last ')'.
+    fn parse(text: &[u8]) -> Option<Stat> {
+        let after_name = text.get(text.iter().rposition(|&byte| byte == b')')? + 2..)?;
+        let mut fields = std::str::from_utf8(after_name).ok()?.split(' ');
+        let ended = matches!(fields.next()?, "Z" | "X" | "x");
+        let flags = fields.nth(5)?.parse().ok()?;
+        Some(Stat { start: fields.nth(12)?.parse().ok()?, ended, flags })
+    }
+
     fn ends(&self) -> bool {
         const EXITING: u64 = 4;
         self.ended || self.flags & EXITING != 0
     }
 }
 
-/// State, flags and start time are fields 3, 9 and 22; the name before them may hold anything but ends with the last ')'.
-fn stat(path: &str) -> Option<Stat> {
-    let text = fs::read(path).ok()?;
-    let after_name = &text[text.iter().rposition(|&byte| byte == b')')? + 2..];
-    let mut fields = std::str::from_utf8(after_name).ok()?.split(' ');
-    let ended = matches!(fields.next()?, "Z" | "X" | "x");
-    let flags = fields.nth(5)?.parse().ok()?;
-    Some(Stat { start: fields.nth(12)?.parse().ok()?, ended, flags })
+/// What /proc shows of a thread or process.
+enum Look {
+    There(Stat),
+    Gone,
+    /// Nobody can say: no descriptor or memory left to read with, no permission.
+    Unknown,
+}
+
+fn stat(path: &str) -> Look {
+    match fs::read(path) {
+        Ok(text) => Stat::parse(&text).map_or(Look::Unknown, Look::There),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Look::Gone,
+        Err(_) => Look::Unknown,
+    }
+}
+
+/// What /proc does not show may be hidden from us. The kernel itself says whether it is there.
+fn has_gone(pid: u32, tid: u32) -> bool {
+    // SAFETY: numbers; signal 0 is only asked about and never sent.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) };
+    sent == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
 /// Which numbers this process sees in /proc: those of its PID namespace, and times of start shifted by its time namespace.

@@ -149,8 +149,10 @@ struct Sleeper<'a> {
     deadline: Deadline,
     /// Somebody may sleep behind us: we did.
     waiters: u32,
-    /// The last sleep ended by the backstop.
+    /// The last sleep was ended by nobody.
     overslept: bool,
+    /// It was the backstop, and not the deadline of the call.
+    rescued: bool,
     /// Looks in a row that could not make sense of the owner.
     unclear: u32,
 }
@@ -160,7 +162,7 @@ const UNCLEAR_LIMIT: u32 = 50;
 
 impl<'a> Sleeper<'a> {
     fn new(me: &'a Me, deadline: Deadline) -> Self {
-        Sleeper { me, deadline, waiters: 0, overslept: false, unclear: 0 }
+        Sleeper { me, deadline, waiters: 0, overslept: false, rescued: false, unclear: 0 }
     }
 
     /// What to put into the word when it is free.
@@ -175,10 +177,11 @@ impl<'a> Sleeper<'a> {
     fn slept(&mut self, woken: Woken) {
         self.waiters = WAITERS;
         self.overslept = woken == Woken::TimedOut;
+        self.rescued = self.overslept && !self.deadline.has_passed();
     }
 
     fn count_rescue(&self, registry: &Registry) {
-        if self.overslept {
+        if self.rescued {
             registry.count_rescue();
         }
     }

@@ -12,6 +12,7 @@ use crate::lock::{LockCell, LockError, TryLockError, failed, refused};
 use crate::me::current_token;
 use crate::primitive::{AtomicU32, Ordering::Relaxed};
 use crate::raw_lock::RawLockError;
+use crate::unwinding::Unwinding;
 use crate::{CreateError, Deadline, Me, NamedError, Place, Primitive};
 
 /// ```text
@@ -152,7 +153,8 @@ impl ReentrantLock {
         } else {
             self.cell.take(&me, deadline, 1).map_err(refused)?;
         }
-        Ok(ReentrantGuard { cell: &self.cell, token: me.token(), not_send: PhantomData })
+        let unwinding = Unwinding::now();
+        Ok(ReentrantGuard { cell: &self.cell, token: me.token(), unwinding, not_send: PhantomData })
     }
 }
 
@@ -187,12 +189,13 @@ impl fmt::Debug for ReentrantLock {
 
 /// Holds one level of a [`ReentrantLock`] until it is dropped. Stays in its thread, to which the lock belongs.
 ///
-/// A guard that is dropped by a panic poisons the lock as a death would. A guard copied into a child by `fork` is
+/// A guard that is dropped by a panic that began while it was held poisons the lock as a death would. A guard copied into a child by `fork` is
 /// inert there: the lock is the parent's. A forgotten guard keeps the lock until its thread ends.
 #[must_use = "the level is given back when the guard is dropped"]
 pub struct ReentrantGuard<'a> {
     cell: &'a ReentrantCell,
     token: u32,
+    unwinding: Unwinding,
     not_send: PhantomData<*const ()>,
 }
 
@@ -215,7 +218,7 @@ impl Drop for ReentrantGuard<'_> {
         if current_token() != self.token {
             return; // a forked child's copy
         }
-        self.cell.lock.poison_in_panic();
+        self.cell.lock.poison_in_panic(self.unwinding);
         let left = self.cell.depth.load(Relaxed).saturating_sub(1);
         self.cell.depth.store(left, Relaxed);
         if left == 0 {

@@ -15,8 +15,10 @@ const UNCLEAR_LIMIT: u32 = 50;
 pub(crate) struct Watch<'a> {
     pub(crate) me: &'a Me,
     pub(crate) deadline: Deadline,
-    /// The last sleep ended by the backstop.
+    /// The last sleep was ended by nobody.
     overslept: bool,
+    /// It was the backstop, and not the deadline of the call.
+    rescued: bool,
     /// Sleeps in a row beside an owner that made no sense.
     unclear: u32,
     saw_unclear: bool,
@@ -24,7 +26,7 @@ pub(crate) struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     pub(crate) fn new(me: &'a Me, deadline: Deadline) -> Self {
-        Watch { me, deadline, overslept: false, unclear: 0, saw_unclear: false }
+        Watch { me, deadline, overslept: false, rescued: false, unclear: 0, saw_unclear: false }
     }
 
     /// Whether the owner of `token` has ended.
@@ -52,11 +54,12 @@ impl<'a> Watch<'a> {
     pub(crate) fn sleep(&mut self, word: (&AtomicU32, u32), tokens: impl IntoIterator<Item = u32>) {
         let round = self.deadline.min(Deadline::after(BACKSTOP));
         self.overslept = self.me.registry().sleep_any(word, tokens, round) == Woken::TimedOut;
+        self.rescued = self.overslept && !self.deadline.has_passed();
     }
 
     /// What it waited for is there.
     pub(crate) fn is_over(&self) {
-        if self.overslept {
+        if self.rescued {
             self.me.registry().count_rescue();
         }
     }

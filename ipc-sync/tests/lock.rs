@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use ipc_sync::{Lock, LockError, Registry, TryLockError};
+use ipc_sync::{Lock, LockError, Me, Registry, TryLockError};
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -332,4 +332,53 @@ fn storm_of_alarms() {
         let timer = libc::itimerval { it_interval: every, it_value: every };
         libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
     }
+}
+
+/// What cleans up while its thread unwinds did not panic itself.
+#[test]
+fn a_lock_that_is_used_while_unwinding_is_not_poisoned() {
+    struct Cleanup<'a>(&'a Lock);
+    impl Drop for Cleanup<'_> {
+        fn drop(&mut self) {
+            drop(self.0.lock().unwrap());
+        }
+    }
+    let lock = lock();
+    let _test = support::test(20);
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _cleanup = Cleanup(&lock);
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    assert!(unwound.is_err() && !lock.lock().unwrap().owner_died());
+    let inside = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _guard = lock.lock().unwrap();
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    assert!(inside.is_err() && lock.lock().unwrap().owner_died());
+}
+
+/// Who cannot read /proc knows nothing, least of all that somebody is dead.
+#[test]
+fn a_living_holder_stays_one_for_those_without_a_descriptor() {
+    let lock = lock();
+    let _test = support::test(20);
+    let stage = shared::<AtomicU32>();
+    let mut holder = fork(|| {
+        let _guard = lock.lock().unwrap();
+        stage.store(1, SeqCst);
+        until(|| stage.load(SeqCst) == 2);
+    });
+    until(|| stage.load(SeqCst) == 1);
+    let mut starved = fork(|| {
+        Me::get().unwrap();
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: a structure of ours, read during the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) }, 0);
+        let refused = lock.lock_timeout(Duration::from_millis(350)); // several backstops
+        assert!(matches!(refused, Err(TryLockError::WouldBlock)), "{refused:?}");
+    });
+    assert_eq!(starved.wait(), Status::Code(0));
+    stage.store(2, SeqCst);
+    assert_eq!(holder.wait(), Status::Code(0));
+    assert!(!lock.lock().unwrap().owner_died());
 }

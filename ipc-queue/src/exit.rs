@@ -9,9 +9,9 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipc_shm::PerProcess;
 use parking_lot::Mutex;
 
-use crate::per_process::PerProcess;
 use crate::raw::RawQueue;
 
 /// For so long nobody else may have the queue: it may be on its way in a message.

@@ -42,7 +42,6 @@ mod feeder;
 mod iter;
 mod lease;
 mod options;
-mod per_process;
 mod primitive;
 mod queue;
 mod raw;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ipc_shm::PerProcess;
 use ipc_shm::Segment;
 use ipc_sync::{BACKSTOP, Deadline, Me, Patience, Registry, Woken};
 use parking_lot::Mutex;
@@ -14,7 +15,6 @@ use crate::channel::{Channel, Put, Room};
 use crate::error::{CreateError, GetError, PutFault};
 use crate::feeder::{Here, Placed};
 use crate::lease::Lease;
-use crate::per_process::PerProcess;
 use crate::segment::{self, LARGEST, MOST, SMALLEST, Strange};
 
 /// How long a put that does not wait bears with another producer's.

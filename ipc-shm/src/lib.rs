@@ -123,6 +123,7 @@
 compile_error!("multiprocess needs Linux: robust futex lists, memfd seals and O_TMPFILE exist nowhere else");
 
 mod error;
+pub mod fork;
 pub mod handle;
 mod header;
 mod lease;
@@ -130,6 +131,7 @@ mod mapping;
 mod name;
 mod named;
 mod parcel;
+mod per_process;
 mod place;
 mod random;
 mod segment;
@@ -142,6 +144,7 @@ pub use mapping::Mapping;
 pub use name::InvalidName;
 pub use named::Origin;
 pub use parcel::{Parcel, ParcelError};
+pub use per_process::PerProcess;
 pub use place::{Cells, OutOfBounds, Shareable, View, copy_in, copy_in_padded, copy_out, copy_out_padded};
 pub use random::random_id;
 pub use segment::{Options, SharedMemory};

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, LazyLock, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -18,13 +18,14 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::unistd::ftruncate;
 use parking_lot::Mutex;
 
+use crate::PerProcess;
 use crate::lease::{Inode, LastUser, inode};
 use crate::name::Name;
 
 /// What no peer may do to an anonymous segment: a shrunk file under a mapping is a SIGBUS.
 const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW);
 
-static LIVING: LazyLock<Mutex<HashMap<Inode, Weak<Mapping>>>> = LazyLock::new(Mutex::default);
+static LIVING: PerProcess<Mutex<HashMap<Inode, Weak<Mapping>>>> = PerProcess::new();
 
 /// All bytes of one shared segment, and the descriptor they came from.
 ///
@@ -71,7 +72,7 @@ impl Mapping {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "descriptor is not shared memory"));
         }
         let inode = inode(status);
-        let mut living = LIVING.lock();
+        let mut living = LIVING.get().lock();
         if let Some(mapping) = living.get(&inode).and_then(Weak::upgrade) {
             return Ok(mapping);
         }
@@ -131,7 +132,7 @@ impl AsFd for Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        let mut living = LIVING.lock();
+        let mut living = LIVING.get().lock();
         if living.get(&self.inode).is_some_and(|weak| weak.strong_count() == 0) {
             living.remove(&self.inode);
         }

@@ -16,11 +16,11 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use ipc_shm::{Cells, Kind, Segment, View};
+use ipc_shm::fork::forks;
+use ipc_shm::{Cells, Kind, PerProcess, Segment, View};
 use parking_lot::Mutex;
 
 use crate::primitive::AtomicU32;
-use crate::process::forks;
 use crate::{Registry, RegistryError};
 
 /// Bytes before the primitive in its cell.
@@ -90,7 +90,7 @@ mod cells {
 pub(crate) struct Arena {
     segment: Segment,
     cell: usize,
-    /// A copy in a forked child allots nothing: the cells are its parent's.
+    /// A copy in a forked child takes nothing back: the cells are its parent's.
     forks: u32,
     free: Mutex<Free>,
 }
@@ -105,7 +105,7 @@ struct Free {
 
 /// Arenas of this process that may have a free cell. One that is found full leaves the list, and goes with the last
 /// handle of its cells.
-static ARENAS: Mutex<Vec<Arc<Arena>>> = Mutex::new(Vec::new());
+static ARENAS: PerProcess<Mutex<Vec<Arc<Arena>>>> = PerProcess::new();
 
 impl Arena {
     fn new(cell: usize) -> Result<Arc<Arena>, CreateError> {
@@ -117,8 +117,7 @@ impl Arena {
 
     /// A cell of `cell` zero bytes: its arena and its index.
     pub(crate) fn allot(cell: usize) -> Result<(Arc<Arena>, usize), CreateError> {
-        let mut arenas = ARENAS.lock();
-        arenas.retain(|arena| arena.forks == forks());
+        let mut arenas = ARENAS.get().lock();
         while let Some(at) = arenas.iter().rposition(|arena| arena.cell == cell) {
             match arenas[at].take() {
                 Some(index) => return Ok((arenas[at].clone(), index)),

@@ -5,11 +5,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use ipc_shm::fork::copies;
 use ipc_shm::{Cells, HeaderError, Kind, NameError, Origin, Parcel, ParcelError, Segment, View};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::arena::{Arena, CONTENT, CreateError, arena_kind, cell_size, label};
-use crate::process::copies;
 use crate::{Registry, RegistryError};
 
 /// A structure of atomics that is shared as a whole. All bytes zero must be valid.

@@ -4,7 +4,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use ipc_shm::fork;
 
 /// A thread's identity. A PID alone is none: it is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,40 +137,24 @@ pub(crate) fn geteuid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-static FORKS: AtomicU32 = AtomicU32::new(0);
-
-/// How many forks lie between this process and the one that first used this crate: what belongs to a process
-/// remembers the number, and knows by another one that it is a copy.
-pub fn forks() -> u32 {
-    FORKS.load(Relaxed)
-}
-
-static COPIES: AtomicU32 = AtomicU32::new(0);
-
-/// How often this process was copied by fork: what it had before may have other users since.
-pub(crate) fn copies() -> u32 {
-    COPIES.load(Relaxed)
-}
+static IN_CHILD: OnceLock<fn()> = OnceLock::new();
 
 /// Does what follows a fork in the child, for one that `fork` of the C library did not make.
 #[doc(hidden)]
 pub fn forked() {
-    FORKS.fetch_add(1, Relaxed);
+    fork::forked();
+    in_child();
+}
+
+extern "C" fn in_child() {
     IN_CHILD.get().inspect(|handler| handler());
 }
 
-static IN_CHILD: OnceLock<fn()> = OnceLock::new();
-
-/// Has `in_child` called in each forked child, right after the count was raised.
-pub(crate) fn watch_forks(in_child: fn()) {
-    extern "C" fn child() {
-        forked();
-    }
-    extern "C" fn before() {
-        COPIES.fetch_add(1, Relaxed);
-    }
-    if IN_CHILD.set(in_child).is_ok() {
-        // SAFETY: both only touch atomics and what `in_child` touches, which is async-signal-safe.
-        unsafe { libc::pthread_atfork(Some(before), None, Some(child)) };
+/// Has `handler` called in each forked child, right after the count was raised.
+pub(crate) fn watch_forks(handler: fn()) {
+    fork::watch();
+    if IN_CHILD.set(handler).is_ok() {
+        // SAFETY: it only touches what `handler` touches, which is async-signal-safe.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     }
 }

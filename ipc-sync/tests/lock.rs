@@ -275,11 +275,10 @@ fn occupy_processor(processor: usize, runs: &AtomicU32) {
 
 #[test]
 fn four_thousand_locks_of_one_dead_holder_come_back() {
-    let _first = lock();
-    let _test = support::test(60);
     let descriptors = support::census().len();
-    let locks: Vec<_> = (0..4000).map(|_| lock()).collect();
+    let locks: Vec<_> = (0..4000).map(|_| lock()).collect(); // the last arena of theirs stays
     assert!(support::census().len() < descriptors + 20);
+    let _test = support::test(60);
     let held = shared::<AtomicU32>();
     let mut child = fork(|| {
         locks.iter().for_each(|lock| std::mem::forget(lock.lock().unwrap()));
@@ -381,4 +380,29 @@ fn a_living_holder_stays_one_for_those_without_a_descriptor() {
     stage.store(2, SeqCst);
     assert_eq!(holder.wait(), Status::Code(0));
     assert!(!lock.lock().unwrap().owner_died());
+}
+
+/// A thread of the parent may be making locks at the instant of the fork; it does not exist in the child.
+#[test]
+fn a_forked_child_makes_locks_whatever_its_parents_threads_did() {
+    let _first = lock();
+    let _test = support::test(60);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let name = support::unique("forked");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(SeqCst) {
+                drop((Lock::new().unwrap(), Lock::named(&name).unwrap()));
+            }
+        });
+        for _ in 0..300 {
+            let mut child = fork(|| drop(Lock::new().unwrap().lock().unwrap()));
+            let status = child.wait();
+            if status != Status::Code(0) {
+                stop.store(true, SeqCst);
+            }
+            assert_eq!(status, Status::Code(0));
+        }
+        stop.store(true, SeqCst);
+    });
 }

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use ipc_shm::PerProcess;
 use ipc_sync::{Deadline, forks};
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
@@ -18,7 +19,7 @@ use parking_lot::Mutex;
 use super::pidfd::Pidfd;
 use super::status::ExitStatus;
 
-static CHILDREN: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+static CHILDREN: PerProcess<Mutex<Vec<Child>>> = PerProcess::new();
 
 /// A child of this process, without the result of its function: what [`active_children`] lists.
 ///
@@ -50,7 +51,7 @@ impl Child {
             // SAFETY: `leave` touches nothing that is gone at exit: no thread-local, no stream but standard error.
             unsafe { libc::atexit(leave) };
         });
-        CHILDREN.lock().push(self.clone());
+        CHILDREN.get().lock().push(self.clone());
     }
 
     /// Its name.
@@ -163,28 +164,26 @@ impl fmt::Debug for Child {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn active_children() -> Vec<Child> {
-    let mut children = CHILDREN.lock();
+    let mut children = CHILDREN.get().lock();
     retain_living(&mut children);
     children.clone()
 }
 
-/// Reaps those that have ended. Somebody else who does it at the moment does it for us; in a forked child that
-/// somebody may be gone, so nobody waits for the list here.
+/// Reaps those that have ended. Somebody else who does it at the moment does it for us.
 pub(crate) fn sweep() {
-    if let Some(mut children) = CHILDREN.try_lock() {
+    if let Some(mut children) = CHILDREN.get().try_lock() {
         retain_living(&mut children);
     }
 }
 
-/// What a copy of this process by fork has inherited is not its own.
 fn retain_living(children: &mut Vec<Child>) {
-    children.retain(|child| child.is_ours() && child.exit_status().is_none());
+    children.retain(|child| child.exit_status().is_none());
 }
 
 /// At the normal exit of this process: daemons are asked to end, the others are waited for. What is still there
 /// of the daemons dies with us; see `lifeline`.
 extern "C" fn leave() {
-    let Some(mut children) = CHILDREN.try_lock() else { return };
+    let Some(mut children) = CHILDREN.get().try_lock() else { return };
     retain_living(&mut children);
     let (daemons, others): (Vec<_>, Vec<_>) = children.drain(..).partition(Child::is_daemon);
     drop(children); // an exit handler that spawns finds the list free

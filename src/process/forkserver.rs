@@ -18,8 +18,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use ipc_pipe::Parts;
-use ipc_shm::Descriptor;
-use ipc_sync::forks;
+use ipc_shm::{Descriptor, PerProcess};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
@@ -48,10 +47,9 @@ const LONGEST: usize = 192 << 10;
 struct Server {
     socket: OwnedFd,
     process: Process<()>,
-    forks: u32,
 }
 
-static SERVER: Mutex<Option<Server>> = Mutex::new(None);
+static SERVER: PerProcess<Mutex<Option<Server>>> = PerProcess::new();
 static PRELOAD: Mutex<Option<fn()>> = Mutex::new(None);
 
 /// Has `prepare` run once in the fork server before its first copy is made: what it loads every child has at once.
@@ -75,8 +73,8 @@ pub(crate) fn start(builder: &Builder, parts: &Parts) -> io::Result<(u32, Pidfd)
 
 /// Asks the server, which is started if there is none, for a copy: the copy's number.
 fn ask(packet: &[u8], descriptors: &[RawFd]) -> io::Result<i32> {
-    let mut server = SERVER.lock();
-    let running = match server.take().filter(|server| server.forks == forks()) {
+    let mut server = SERVER.get().lock();
+    let running = match server.take() {
         Some(running) => running,
         None => Server::start()?,
     };
@@ -103,7 +101,7 @@ impl Server {
         let builder = Process::builder().name("ForkServer").daemon(true).start_method(StartMethod::Spawn);
         let builder = builder.unnumbered();
         let process = builder.spawn(serve, (Descriptor::from(theirs), prepare)).map_err(io::Error::other)?;
-        Ok(Server { socket, process, forks: forks() })
+        Ok(Server { socket, process })
     }
 
     /// It does not answer any more: ends and reaps it.

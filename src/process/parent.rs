@@ -5,23 +5,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipc_sync::{Deadline, forks};
+use ipc_shm::PerProcess;
+use ipc_sync::Deadline;
 use nix::unistd::getpid;
 use parking_lot::Mutex;
 
 use super::current::birth;
 use super::pidfd::Pidfd;
 
-/// A descriptor of this process for its children. A copy of this process by fork needs another one.
+/// A descriptor of this process for its children.
 pub(crate) fn own() -> io::Result<Arc<OwnedFd>> {
-    static OWN: Mutex<Option<(u32, Arc<OwnedFd>)>> = Mutex::new(None);
-    let mut own = OWN.lock();
-    if let Some((_, descriptor)) = own.as_ref().filter(|(of, _)| *of == forks()) {
+    static OWN: PerProcess<Mutex<Option<Arc<OwnedFd>>>> = PerProcess::new();
+    let mut own = OWN.get().lock();
+    if let Some(descriptor) = own.as_ref() {
         return Ok(descriptor.clone());
     }
-    let descriptor = Arc::new(OwnedFd::from(Pidfd::open(getpid())?));
-    *own = Some((forks(), descriptor.clone()));
-    Ok(descriptor)
+    Ok(own.insert(Arc::new(OwnedFd::from(Pidfd::open(getpid())?))).clone())
 }
 
 static PARENT: Mutex<Option<&'static Pidfd>> = Mutex::new(None);

@@ -6,13 +6,13 @@ use std::marker::PhantomData;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
-use ipc_sync::forks;
+use crate::fork::{forks, watch};
 
-/// A `T::default()` of each process.
+/// A `T::default()` of each process, for statics of the crates above.
 ///
 /// A forked child cannot use its copy of the parent's value: a lock in it may be held by a thread that
 /// does not exist here. It leaves the copy alone for ever and makes one of its own.
-pub(crate) struct PerProcess<T> {
+pub struct PerProcess<T> {
     current: AtomicPtr<Made<T>>,
     /// It owns a `T`, for `Send` and `Sync`.
     owns: PhantomData<T>,
@@ -24,15 +24,22 @@ struct Made<T> {
 }
 
 impl<T> PerProcess<T> {
-    pub(crate) const fn new() -> Self {
+    /// Nothing yet; made at the first use of each process.
+    pub const fn new() -> Self {
         PerProcess { current: AtomicPtr::new(null_mut()), owns: PhantomData }
+    }
+}
+
+impl<T> Default for PerProcess<T> {
+    fn default() -> Self {
+        PerProcess::new()
     }
 }
 
 impl<T: Default> PerProcess<T> {
     /// This process's value.
     #[inline(always)]
-    pub(crate) fn get(&self) -> &T {
+    pub fn get(&self) -> &T {
         let made = self.current.load(Acquire);
         // SAFETY: null, or from `renew`, which stores it complete; it is freed by `drop` alone, which has us
         // exclusively.
@@ -45,6 +52,7 @@ impl<T: Default> PerProcess<T> {
     #[cold]
     #[inline(never)]
     fn renew(&self, old: *mut Made<T>) -> &T {
+        watch();
         let made = Box::into_raw(Box::new(Made { forks: forks(), value: T::default() }));
         let now = match self.current.compare_exchange(old, made, AcqRel, Acquire) {
             Ok(_) => made, // the old one is a copy of the parent's, and stays as it is

@@ -1,10 +1,14 @@
 //! `Barrier`: a point where a number of parties meet, round after round.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use ipc_shm::{Cells, Origin};
+use ipc_shm::fork::forks;
+use ipc_shm::{Cells, Origin, PerProcess, random_id};
+use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::raw_barrier::{Cause, RawBarrier, Refusal};
@@ -13,19 +17,30 @@ use crate::{CreateError, Deadline, Me, NamedError, Place, Primitive, Registry, R
 /// Most parties of a barrier, and most members that it knows at a time.
 const PARTIES: usize = 64;
 
-/// See `raw_barrier`.
-#[repr(transparent)]
-struct BarrierCell(RawBarrier<PARTIES>);
+/// See `raw_barrier`; behind it a random number, by which a process knows that two handles lead to one barrier.
+#[repr(C)]
+struct BarrierCell {
+    raw: RawBarrier<PARTIES>,
+    id: AtomicU64,
+}
+
+impl BarrierCell {
+    fn init(&self, parties: u32) {
+        self.raw.init(parties);
+        self.id.store(random_id().map_or(0, |id| id as u64), Relaxed);
+    }
+}
 
 mod cells {
     //! Promises about the structure above.
     #![allow(unsafe_code)]
-    // SAFETY: a transparent RawBarrier, which is repr(C) and made of atomic integers only.
+    // SAFETY: repr(C), a RawBarrier, which is repr(C) and made of atomic integers only, and one more.
     unsafe impl super::Cells for super::BarrierCell {}
 }
 
 impl Primitive for BarrierCell {
     const TAG: [u8; 4] = *b"BARR";
+    const LAYOUT: u64 = 2;
 }
 
 /// A point where a number of parties meet, round after round: nobody goes on before all are there.
@@ -40,16 +55,21 @@ impl Primitive for BarrierCell {
 ///
 /// Whoever has arrived once is a member. The barrier knows its members between the rounds too:
 ///
-/// - A member whose thread ends while it waits breaks the round, and so does a member whose process dies (killed, exited, or
-///   replaced by `exec`) between two rounds. The error names the process, within 250 ms.
+/// - A member whose thread ends while it waits breaks the round, and so does a member whose process dies (killed or exited)
+///   between two rounds. The error names the process, within 250 ms. `exec` ends all threads: in a wait that breaks the
+///   round; between two rounds it does if the main thread was a member, else the members count as threads that ended.
 /// - A member whose thread ends between two rounds while its process lives on is forgotten, and so is what it was: the
 ///   others wait for somebody in its place.
-/// - A process that drops its last handle of the barrier leaves it, which breaks nothing: a function that returns and drops
-///   its `Barrier` has left. One that drops it in a panic has not.
+/// - A process that drops its last handle of the barrier, however it came by them, leaves it, which breaks nothing: a
+///   function that returns and drops the only `Barrier` has left. One that drops it in a panic has not. A handle that a
+///   forked child inherited counts from the child's first wait through it.
 /// - Who has never arrived is no member: nobody knows yet that it should come. Wait with a timeout for the first time.
 ///
 /// Each death breaks the barrier once: a reset forgets the dead. A party that is stopped (SIGSTOP) is not dead; the others
 /// wait for it. In another PID namespace the end of a thread counts as that of its process.
+///
+/// Every call holds a lock inside the barrier for a few instructions. While a process is stopped just there, calls without
+/// a time limit wait for it, and so does dropping the last handle; a wait with a limit ends by then and two times 20 ms.
 ///
 /// Threads may take each other's place: what makes a round is the number of arrivals. A barrier has 64 parties at
 /// most, and knows 64 members at most.
@@ -80,16 +100,73 @@ pub struct Barrier {
     timeout: Option<Duration>,
 }
 
-/// What this process has of a barrier; dropped, the process leaves it.
-struct Membership(Place<BarrierCell>);
+/// One handle of a barrier and its clones; with the last of a process dropped, the process leaves it.
+struct Membership {
+    place: Place<BarrierCell>,
+    /// In which process it counts: a forked child has copies of handles that it may never use.
+    forks: AtomicU32,
+}
+
+/// How many handles this process has of each barrier, by its number.
+static HANDLES: PerProcess<Mutex<HashMap<u64, usize>>> = PerProcess::new();
+
+impl Membership {
+    fn new(place: Place<BarrierCell>) -> Membership {
+        let membership = Membership { place, forks: AtomicU32::new(forks()) };
+        membership.count();
+        membership
+    }
+
+    fn id(&self) -> u64 {
+        self.place.id.load(Relaxed)
+    }
+
+    fn count(&self) {
+        *HANDLES.get().lock().entry(self.id()).or_default() += 1;
+    }
+
+    /// In a forked child a handle counts from the first wait through it.
+    #[inline(always)]
+    fn enter(&self) {
+        if !self.counts_here() {
+            self.enter_child();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn enter_child(&self) {
+        if self.forks.swap(forks(), Relaxed) != forks() {
+            self.count();
+        }
+    }
+
+    #[inline(always)]
+    fn counts_here(&self) -> bool {
+        self.forks.load(Relaxed) == forks()
+    }
+
+    /// Whether it counted, and no other handle of this process leads there.
+    fn was_last(&self) -> bool {
+        if !self.counts_here() {
+            return false;
+        }
+        let mut handles = HANDLES.get().lock();
+        let others = handles.remove(&self.id()).map_or(0, |count| count - 1);
+        if others > 0 {
+            handles.insert(self.id(), others);
+        }
+        others == 0
+    }
+}
 
 impl Drop for Membership {
     fn drop(&mut self) {
         let Ok(registry) = Registry::get() else { return };
-        let barrier = &self.0.0;
+        let barrier = &self.place.raw;
         let is_ours = |token| registry.is_of_this_process(token);
         // Who unwinds has not come to the end of its work: if that ends the process, the others must know.
-        if std::thread::panicking() || !barrier.has_member(is_ours) {
+        if !self.was_last() || std::thread::panicking() || !barrier.has_member(is_ours) {
             return;
         }
         if let Ok(me) = Me::get() {
@@ -145,6 +222,9 @@ pub enum BrokenBarrier {
     },
     /// One of the parties did not want to wait any longer: this one or another.
     TimedOut,
+    /// The time was over before this party could arrive, because the action of a full round still ran or a process is
+    /// stopped inside the barrier. It has not taken part, and the barrier is not broken by it.
+    Late,
     /// Somebody called [`Barrier::abort`].
     Aborted,
     /// Somebody called [`Barrier::reset`] during the round.
@@ -169,6 +249,7 @@ impl fmt::Display for BrokenBarrier {
                 return write!(f, "broken barrier: the party in process {pid} died");
             }
             BrokenBarrier::TimedOut => "broken barrier: a party did not wait any longer",
+            BrokenBarrier::Late => "the time was over before this party could arrive at the barrier",
             BrokenBarrier::Aborted => "broken barrier: aborted",
             BrokenBarrier::Reset => "broken barrier: reset while some waited",
             BrokenBarrier::Panicked => "broken barrier: its action panicked",
@@ -197,6 +278,7 @@ impl From<Refusal> for BrokenBarrier {
             Refusal::Broken(Cause::Aborted) => BrokenBarrier::Aborted,
             Refusal::Broken(Cause::Reset) => BrokenBarrier::Reset,
             Refusal::Broken(Cause::Panicked) => BrokenBarrier::Panicked,
+            Refusal::Late => BrokenBarrier::Late,
             Refusal::Crowded => BrokenBarrier::Crowded,
             Refusal::Deadlock => BrokenBarrier::Deadlock,
             Refusal::Corrupt => BrokenBarrier::Corrupt,
@@ -230,7 +312,7 @@ impl Barrier {
     /// Another number of parties; no memory, no descriptor, or no registry for this process.
     pub fn new(parties: usize) -> Result<Barrier, BarrierError> {
         let count = checked(parties)?;
-        let place = Place::new(|cell: &BarrierCell| cell.0.init(count)).map_err(BarrierError::Create)?;
+        let place = Place::new(|cell: &BarrierCell| cell.init(count)).map_err(BarrierError::Create)?;
         Ok(Barrier::at(place))
     }
 
@@ -252,9 +334,9 @@ impl Barrier {
     /// found under the name is not touched.
     pub fn named(name: &str, parties: usize) -> Result<Barrier, BarrierError> {
         let count = checked(parties)?;
-        let init = |cell: &BarrierCell| cell.0.init(count);
+        let init = |cell: &BarrierCell| cell.init(count);
         let (place, origin) = Place::named(name, init).map_err(BarrierError::Named)?;
-        let found = place.0.parties();
+        let found = place.raw.parties();
         if origin != Origin::Created && found != count {
             return Err(BarrierError::OtherParties(found as usize));
         }
@@ -262,7 +344,7 @@ impl Barrier {
     }
 
     fn at(place: Place<BarrierCell>) -> Barrier {
-        Barrier { member: Arc::new(Membership(place)), action: None, timeout: None }
+        Barrier { member: Arc::new(Membership::new(place)), action: None, timeout: None }
     }
 
     /// Gives this handle and its clones an action, which the party with index 0 runs in each round, after all have
@@ -307,7 +389,8 @@ impl Barrier {
         self.wait_until(self.default_deadline())
     }
 
-    /// As [`wait`](Barrier::wait), for `timeout` at most; then the round is broken for all who wait.
+    /// As [`wait`](Barrier::wait), for `timeout` at most; then the round is broken for all who wait. Who has not even
+    /// arrived by then, because the action of a full round still ran, gets [`BrokenBarrier::Late`] and breaks nothing.
     ///
     /// # Errors
     ///
@@ -316,7 +399,7 @@ impl Barrier {
         self.wait_until(Deadline::after(timeout))
     }
 
-    /// As [`wait`](Barrier::wait), until `deadline` at most; then the round is broken for all who wait.
+    /// As [`wait_timeout`](Barrier::wait_timeout), until `deadline` at most.
     ///
     /// # Errors
     ///
@@ -345,6 +428,7 @@ impl Barrier {
 
     #[inline]
     fn meet(&self, deadline: Deadline, action: Option<impl FnOnce()>) -> Result<BarrierWait, BrokenBarrier> {
+        self.member.enter();
         let index = self.cell().wait(&me()?, deadline, action)?;
         Ok(BarrierWait { index })
     }
@@ -409,7 +493,7 @@ impl Barrier {
 
     #[inline(always)]
     fn cell(&self) -> &RawBarrier<PARTIES> {
-        &self.member.0.0
+        &self.member.place.raw
     }
 }
 
@@ -424,7 +508,7 @@ fn me() -> Result<Me, BrokenBarrier> {
 
 impl Serialize for Barrier {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.member.0.serialize(serializer)
+        self.member.place.serialize(serializer)
     }
 }
 

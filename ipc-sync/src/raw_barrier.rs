@@ -5,6 +5,10 @@
 //! who arrived in it. Where somebody sleeps, that change and the wake of all sleepers are one system call, so nobody
 //! is left asleep by a death. Sleepers also watch the live words of all members, so each learns of a death by itself.
 //!
+//! Who gives up does not take the leaf lock, whose holder may be stopped: it breaks its round by one change of the word,
+//! then wakes. If it dies between the two, the sleepers learn of that death. So a round can be broken at any time
+//! under the hands of whoever has the lock; whichever of RELEASED and QUIT was set first says how it ended.
+//!
 //! ```text
 //!   0   4  lock     leaf lock
 //!   4   4  cause    why the round is broken; means something while BROKEN is set
@@ -14,36 +18,45 @@
 //! 132   4  padding
 //! 136   …  members  entries {token, note}
 //!
-//! round    bits 0..28 number of the round   28 CARRY   29 JOINING   30 BROKEN   31 ASLEEP
+//! round    bits 0..27 number of the round   27 RELEASED   28 QUIT   29 JOINING   30 BROKEN   31 ASLEEP
 //!
 //! n            open, nobody sleeps           → n + 1 (released), n | ASLEEP (one goes to sleep), n | BROKEN
-//! n | ASLEEP   open, somebody may sleep      → n + 1 | ASLEEP and a wake of all (released), n | ASLEEP | BROKEN
-//!                                              and a wake of all
-//! … | BROKEN   nobody sleeps, nobody may     → n + 1 (reset)
+//! n | ASLEEP   open, somebody may sleep      → … | RELEASED and a wake of all, … | BROKEN and a wake of all
+//! … | RELEASED nobody may sleep              → n + 1, by who set it, or by the next with the leaf lock if that one died
+//! … | BROKEN   nobody may sleep              → n + 1 (reset); RELEASED means nothing here
+//!
+//! … | QUIT     set with BROKEN by one who gave up, without the leaf lock, and only where neither BROKEN nor RELEASED is:
+//!              the cause is a timeout, whatever `cause` says
 //!
 //! … | JOINING  a new member comes, whom the sleepers must watch too: set with a wake of all, taken down under the
 //!              leaf lock, for which those who woke wait before they sleep again
 //!
-//! Whoever arrives first in a round takes down ASLEEP, and CARRY, into which the number overflows once in 2^28 rounds.
+//! Whoever arrives first in a round takes down what is left of ASLEEP.
 //!
-//! note     bit 31 ARRIVED in round 0..28     bit 30 BROKEN: kind 22..25 and pid 0..22 of the cause     0 neither
+//! note     bit 31 ARRIVED in round 0..27     bit 30 BROKEN: kind 22..25 and pid 0..22 of the cause     0 neither
 //!
 //! 0                  a member, not here      → ARRIVED | round (arrives)
 //! ARRIVED | round    inside a wait, unless the round is over: then → 0 (the next to arrive), ARRIVED | next;
 //!                    of a broken round → 0 (leaves), BROKEN | cause (reset)
-//! BROKEN | cause     inside a wait, of a round that was broken before a reset → 0 (leaves)
+//! BROKEN | cause     of a round that was broken before a reset → 0 (leaves), ARRIVED | round (arrives: it left without
+//!                    the leaf lock)
 //! ```
 //!
 //! So whoever finds that the number has changed knows from its own entry how its round ended, however many rounds ago
 //! that was.
 
+use std::time::Duration;
+
 use crate::futex::{self, Woken};
 use crate::ledger::{Entry, Ledger};
 use crate::primitive::{AtomicU32, Ordering::*, PAUSES, YIELDS, spin_loop, yield_now};
-use crate::raw_lock::{RawLock, RawLockError};
+use crate::raw_lock::{Acquired, RawLock, RawLockError};
 use crate::{BACKSTOP, Deadline, Me, Registry};
 
-const ROUND: u32 = (1 << 28) - 1;
+const ROUND: u32 = (1 << 27) - 1;
+const RELEASED_BIT: u32 = 27;
+const RELEASED: u32 = 1 << RELEASED_BIT;
+const QUIT: u32 = 1 << 28;
 const JOINING_BIT: u32 = 29;
 const JOINING: u32 = 1 << JOINING_BIT;
 const BROKEN_BIT: u32 = 30;
@@ -55,7 +68,10 @@ const PID: u32 = (1 << 22) - 1;
 const KIND_SHIFT: u32 = 22;
 
 /// How often one looks at a process one of whose threads has ended, which may be its end or may not.
-const DOUBT: std::time::Duration = std::time::Duration::from_millis(10);
+const DOUBT: Duration = Duration::from_millis(10);
+
+/// How long a call whose time is over waits for the leaf lock, so that one who passes by does not turn it away.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// Why a round was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +113,8 @@ impl Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Broken(Cause),
+    /// The time was over before it could arrive.
+    Late,
     /// No place for one more member.
     Crowded,
     /// This thread is inside already.
@@ -108,8 +126,14 @@ pub(crate) enum Refusal {
 fn refused(error: RawLockError) -> Refusal {
     match error {
         RawLockError::Deadlock => Refusal::Deadlock,
-        RawLockError::TimedOut | RawLockError::Corrupt => Refusal::Corrupt,
+        RawLockError::TimedOut => Refusal::Late,
+        RawLockError::Corrupt => Refusal::Corrupt,
     }
+}
+
+/// The word of the round after that of `word`, open.
+fn next(word: u32) -> u32 {
+    word.wrapping_add(1) & ROUND
 }
 
 /// A member's part in a round.
@@ -189,7 +213,7 @@ impl<const N: usize> RawBarrier<N> {
         let arrival = self.arrive(me, deadline, action.is_none())?;
         match action {
             _ if arrival.index > 0 => self.stay(me, &arrival, deadline)?,
-            Some(action) => self.act(me, &arrival, action)?,
+            Some(action) => self.act(me, &arrival, deadline, action)?,
             None => {}
         }
         Ok(arrival.index)
@@ -198,10 +222,10 @@ impl<const N: usize> RawBarrier<N> {
     /// `releases`: the last one releases the round as it arrives.
     fn arrive(&self, me: &Me, deadline: Deadline, releases: bool) -> Result<Arrival, Refusal> {
         loop {
-            match self.locked(me, || self.try_arrive(me, releases))?? {
+            match self.locked(me, deadline, || self.try_arrive(me, releases))?? {
                 Step::Arrived(arrival) => return Ok(arrival),
                 Step::Full(round) if self.watch(me, round, deadline)? => {}
-                Step::Full(_) => return Err(Refusal::Broken(Cause::TimedOut)),
+                Step::Full(_) => return Err(Refusal::Late),
             }
         }
     }
@@ -234,8 +258,9 @@ impl<const N: usize> RawBarrier<N> {
         };
         self.members.set(place, Entry { token: me.token(), note: ARRIVED | round });
         let index = parties - 1 - arrived;
-        if index == 0 && releases {
-            self.release();
+        if index == 0 && releases && !self.release() {
+            self.members.set(place, Entry { token: me.token(), note: 0 });
+            return Err(Refusal::Broken(self.cause()));
         }
         Ok(Step::Arrived(Arrival { round, place, index }))
     }
@@ -292,60 +317,126 @@ impl<const N: usize> RawBarrier<N> {
     fn stay(&self, me: &Me, arrival: &Arrival, deadline: Deadline) -> Result<(), Refusal> {
         let looked = !deadline.has_passed() && self.spin(arrival.round);
         if !looked && !self.watch(me, arrival.round, deadline)? {
-            self.break_round(me, arrival.round, Cause::TimedOut)?;
+            self.quit(arrival.round);
         }
         self.outcome(me, arrival)
     }
 
+    /// How the round of `arrival`, which is over, ended.
     #[inline]
     fn outcome(&self, me: &Me, arrival: &Arrival) -> Result<(), Refusal> {
-        let is_over = self.round.load(Acquire) & ROUND != arrival.round;
-        let own = self.members.get(arrival.place);
-        let was_broken = own.is_some_and(|entry| entry.token == me.token() && entry.note & BROKEN != 0);
-        if is_over && !was_broken { Ok(()) } else { self.leave_broken(me, arrival) }
+        let word = self.round.load(Acquire);
+        let broken = if word & ROUND == arrival.round {
+            word & BROKEN != 0
+        } else {
+            self.own(me, arrival).is_some_and(|entry| entry.note & BROKEN != 0)
+        };
+        if broken { self.leave_broken(me, arrival) } else { Ok(()) }
     }
 
-    /// Leaves a round that was broken.
+    fn own(&self, me: &Me, arrival: &Arrival) -> Option<Entry> {
+        self.members.get(arrival.place).filter(|entry| entry.token == me.token())
+    }
+
+    /// Leaves a round that was broken; without a trace in the table if its lock is not to be had.
     #[cold]
     #[inline(never)]
     fn leave_broken(&self, me: &Me, arrival: &Arrival) -> Result<(), Refusal> {
-        let cause = self.locked(me, || {
-            let Some(entry) = self.members.get(arrival.place).filter(|entry| entry.token == me.token())
-            else {
-                return Cause::Aborted; // nobody of ours takes it away
-            };
-            self.members.set(arrival.place, Entry { note: 0, ..entry });
-            if entry.note & BROKEN != 0 { Cause::of(entry.note) } else { self.cause() }
-        })?;
-        Err(Refusal::Broken(cause))
+        let cause = self.locked(me, Deadline::NOW, || {
+            let cause = self.cause_for(me, arrival);
+            if let Some(entry) = self.own(me, arrival) {
+                self.members.set(arrival.place, Entry { note: 0, ..entry });
+            }
+            cause
+        });
+        match cause {
+            Ok(cause) => Err(Refusal::Broken(cause)),
+            Err(Refusal::Late) => Err(Refusal::Broken(self.cause_for(me, arrival))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What broke the round of `arrival`. It is in the barrier until a reset, and after it in our entry.
+    fn cause_for(&self, me: &Me, arrival: &Arrival) -> Cause {
+        let stands = || self.round.load(Acquire) & (ROUND | BROKEN) == arrival.round | BROKEN;
+        if stands() {
+            let cause = self.cause();
+            if stands() {
+                return cause;
+            }
+        }
+        match self.own(me, arrival) {
+            Some(entry) if entry.note & BROKEN != 0 => Cause::of(entry.note),
+            _ => Cause::Aborted, // nobody of ours takes it away
+        }
     }
 
     /// Runs the action, then releases the round unless it was broken meanwhile.
     #[cold]
-    fn act(&self, me: &Me, arrival: &Arrival, action: impl FnOnce()) -> Result<(), Refusal> {
-        let panicked = Panicked { barrier: self, me, arrival };
+    fn act(
+        &self,
+        me: &Me,
+        arrival: &Arrival,
+        deadline: Deadline,
+        action: impl FnOnce(),
+    ) -> Result<(), Refusal> {
+        let panicked = Panicked { barrier: self, me, arrival, deadline };
         action();
         std::mem::forget(panicked);
-        let release = || {
-            let open = self.is_open(arrival.round);
-            if open {
-                self.release();
-            }
-            open
-        };
-        if self.locked(me, release)? { Ok(()) } else { self.leave_broken(me, arrival) }
+        match self.locked(me, deadline, || self.is_open(arrival.round) && self.release()) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(Refusal::Late) => self.quit(arrival.round),
+            Err(error) => return Err(error),
+        }
+        self.leave_broken(me, arrival)
     }
 
     fn is_open(&self, round: u32) -> bool {
-        self.round.load(Acquire) & (ROUND | BROKEN) == round
+        self.round.load(Acquire) & (ROUND | RELEASED | BROKEN) == round
     }
 
-    /// Lets all go. Under the leaf lock, in an open round.
-    fn release(&self) {
+    /// Lets all go; false = somebody gave up before. Under the leaf lock, in a round that was open.
+    fn release(&self) -> bool {
+        let mut word = self.round.load(Relaxed);
+        while word & (ASLEEP | BROKEN) == 0 {
+            match self.round.compare_exchange(word, next(word), SeqCst, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        if word & BROKEN != 0 {
+            return false;
+        }
+        futex::set_bit_and_wake(&self.round, RELEASED_BIT, &self.round, i32::MAX);
+        self.settle()
+    }
+
+    /// Counts on, if the round was released. Under the leaf lock.
+    #[cold]
+    fn settle(&self) -> bool {
         let word = self.round.load(Relaxed);
-        let next = word.wrapping_add(1) & ROUND;
-        if word & ASLEEP != 0 || self.round.compare_exchange(word, next, SeqCst, Relaxed).is_err() {
-            futex::increment_and_wake(&self.round, &self.round, i32::MAX);
+        let released = word & (RELEASED | BROKEN) == RELEASED;
+        if released {
+            self.round.store(next(word), Release); // nobody else changes it now
+        }
+        released
+    }
+
+    /// Breaks `round` if it is open still, because we wait no longer. Needs no lock.
+    #[cold]
+    fn quit(&self, round: u32) {
+        let mut word = self.round.load(Relaxed);
+        while word & (ROUND | RELEASED | BROKEN) == round {
+            match self.round.compare_exchange(word, word | BROKEN | QUIT, SeqCst, Relaxed) {
+                Ok(_) => {
+                    if word & ASLEEP != 0 {
+                        futex::wake_all(&self.round);
+                    }
+                    return;
+                }
+                Err(now) => word = now,
+            }
         }
     }
 
@@ -370,28 +461,23 @@ impl<const N: usize> RawBarrier<N> {
         futex::set_bit_and_wake(&self.round, bit, &self.round, i32::MAX);
     }
 
+    /// Of a broken round.
     fn cause(&self) -> Cause {
-        Cause::of(self.cause.load(Acquire))
-    }
-
-    /// Breaks `round` if it is open still.
-    #[cold]
-    fn break_round(&self, me: &Me, round: u32, cause: Cause) -> Result<(), Refusal> {
-        self.locked(me, || {
-            if self.is_open(round) {
-                self.end_broken(cause);
-            }
-        })
+        if self.round.load(Acquire) & QUIT != 0 {
+            Cause::TimedOut
+        } else {
+            Cause::of(self.cause.load(Acquire))
+        }
     }
 
     /// Breaks whatever round it is.
     pub(crate) fn abort(&self, me: &Me) -> Result<(), Refusal> {
-        self.locked(me, || self.end_broken(Cause::Aborted))
+        self.locked(me, Deadline::NEVER, || self.end_broken(Cause::Aborted))
     }
 
     /// Opens a new round, breaking one that some have arrived in; forgets the dead.
     pub(crate) fn reset(&self, me: &Me) -> Result<(), Refusal> {
-        self.locked(me, || {
+        self.locked(me, Deadline::NEVER, || {
             if self.waiting() > 0 {
                 self.end_broken(Cause::Reset);
             }
@@ -401,7 +487,7 @@ impl<const N: usize> RawBarrier<N> {
 
     /// Opens a new round if this one is broken; false if not.
     pub(crate) fn repair(&self, me: &Me) -> Result<bool, Refusal> {
-        self.locked(me, || {
+        self.locked(me, Deadline::NEVER, || {
             let broken = self.is_broken();
             if broken {
                 self.reopen(me.registry());
@@ -425,15 +511,14 @@ impl<const N: usize> RawBarrier<N> {
                 self.members.set(place, Entry { note, ..entry });
             }
         }
-        self.round.store(word.wrapping_add(1) & ROUND, Release);
+        self.round.store(next(word), Release);
     }
 
-    /// Takes out the members whom `is_ours` names, unless they are inside.
+    /// Takes out the members whom `is_ours` names, unless they are inside an open round.
     pub(crate) fn leave(&self, me: &Me, is_ours: impl Fn(u32) -> bool) -> Result<(), Refusal> {
-        self.locked(me, || {
-            let inside = ARRIVED | self.round.load(Relaxed) & ROUND;
-            let ours =
-                |entry: &Entry| entry.note != inside && entry.note & BROKEN == 0 && is_ours(entry.token);
+        self.locked(me, Deadline::NEVER, || {
+            let (open, inside) = (!self.is_broken(), ARRIVED | self.round.load(Relaxed) & ROUND);
+            let ours = |entry: &Entry| !(open && entry.note == inside) && is_ours(entry.token);
             let leaving = self.members.entries().filter(|(_, entry)| ours(entry));
             leaving.for_each(|(place, _)| self.members.clear(place));
         })
@@ -444,10 +529,17 @@ impl<const N: usize> RawBarrier<N> {
         self.members.tokens().any(is_ours)
     }
 
-    /// Whoever died with the lock has left nothing half done.
+    /// Runs `f` with the leaf lock; too late if that is not free by `deadline` and a grace. Whoever died with the lock has
+    /// left nothing half done but a release.
     #[inline]
-    fn locked<R>(&self, me: &Me, f: impl FnOnce() -> R) -> Result<R, Refusal> {
-        let _ = self.lock.lock(me, Deadline::NEVER).map_err(refused)?;
+    fn locked<R>(&self, me: &Me, deadline: Deadline, f: impl FnOnce() -> R) -> Result<R, Refusal> {
+        let mut acquired = self.lock.lock(me, deadline);
+        if acquired == Err(RawLockError::TimedOut) {
+            acquired = self.lock.lock(me, Deadline::after(GRACE));
+        }
+        if acquired.map_err(refused)? == Acquired::OwnerDied {
+            self.settle();
+        }
         let result = f();
         self.lock.unlock();
         Ok(result)
@@ -469,10 +561,17 @@ impl<const N: usize> RawBarrier<N> {
     #[cold]
     #[inline(never)]
     fn watch(&self, me: &Me, round: u32, deadline: Deadline) -> Result<bool, Refusal> {
+        match self.watch_members(me, round, deadline) {
+            Err(Refusal::Late) => Ok(false),
+            watched => watched,
+        }
+    }
+
+    fn watch_members(&self, me: &Me, round: u32, deadline: Deadline) -> Result<bool, Refusal> {
         let mut sleeper = Sleeper { overslept: false, doubt: None };
         loop {
             let word = self.round.load(Acquire);
-            if word & (ROUND | BROKEN) != round {
+            if word & (ROUND | RELEASED | BROKEN) != round {
                 if sleeper.overslept && !deadline.has_passed() {
                     me.registry().count_rescue();
                 }
@@ -482,10 +581,10 @@ impl<const N: usize> RawBarrier<N> {
                 return Ok(false);
             }
             if word & JOINING != 0 {
-                self.locked(me, || self.joined())?;
+                self.locked(me, deadline, || self.joined())?;
                 continue;
             }
-            self.look_after_members(me, round, &mut sleeper)?;
+            self.look_after_members(me, round, deadline, &mut sleeper)?;
             let asleep = word | ASLEEP;
             if word == asleep || self.round.compare_exchange(word, asleep, SeqCst, Relaxed).is_ok() {
                 self.sleep(me, asleep, deadline, &mut sleeper);
@@ -506,7 +605,13 @@ impl<const N: usize> RawBarrier<N> {
     /// Breaks `round` if a party is lost, and forgets a member whose thread has ended and whose process lives on.
     ///
     /// The threads of a process that is killed end one after the other: for one backstop nobody can say which it is.
-    fn look_after_members(&self, me: &Me, round: u32, sleeper: &mut Sleeper) -> Result<(), Refusal> {
+    fn look_after_members(
+        &self,
+        me: &Me,
+        round: u32,
+        deadline: Deadline,
+        sleeper: &mut Sleeper,
+    ) -> Result<(), Refusal> {
         let registry = me.registry();
         let overslept = sleeper.overslept;
         let is_dead = |token| if overslept { registry.has_ended(token) } else { registry.is_dead(token) };
@@ -514,7 +619,7 @@ impl<const N: usize> RawBarrier<N> {
             sleeper.doubt = None;
             return Ok(());
         }
-        self.locked(me, || {
+        self.locked(me, deadline, || {
             let mut deaths = Deaths::default();
             for (_, entry) in self.members.entries() {
                 if registry.is_dead(entry.token) {
@@ -572,11 +677,20 @@ struct Panicked<'a, const N: usize> {
     barrier: &'a RawBarrier<N>,
     me: &'a Me,
     arrival: &'a Arrival,
+    deadline: Deadline,
 }
 
 impl<const N: usize> Drop for Panicked<'_, N> {
     fn drop(&mut self) {
-        let _ = self.barrier.break_round(self.me, self.arrival.round, Cause::Panicked);
-        let _ = self.barrier.leave_broken(self.me, self.arrival);
+        let Panicked { barrier, me, arrival, deadline } = self;
+        let broken = barrier.locked(me, *deadline, || {
+            if barrier.is_open(arrival.round) {
+                barrier.end_broken(Cause::Panicked);
+            }
+        });
+        if broken.is_err() {
+            barrier.quit(arrival.round);
+        }
+        let _ = barrier.leave_broken(me, arrival);
     }
 }

@@ -253,6 +253,46 @@ fn a_process_that_drops_its_barrier_has_left() {
 }
 
 #[test]
+fn a_process_leaves_with_its_last_handle_only() {
+    let _first = barrier(1);
+    let _test = support::test(30);
+    let name = support::unique("barrier");
+    let named = || Barrier::named(&name, 2).unwrap();
+    let barrier = named();
+    let guest = |own: &dyn Fn() -> Barrier| {
+        let met = shared::<AtomicU32>();
+        let child = fork(|| {
+            let own = own();
+            own.wait_timeout(LONG).unwrap();
+            drop(named());
+            met.store(1, SeqCst);
+            loop {
+                std::thread::park();
+            }
+        });
+        barrier.wait_timeout(LONG).unwrap();
+        until(|| met.load(SeqCst) == 1);
+        child
+    };
+    for own in [&named as &dyn Fn() -> Barrier, &|| barrier.clone()] {
+        let mut victim = guest(own);
+        victim.kill9();
+        assert_eq!(tell(barrier.wait_timeout(LONG)), died(victim.pid()));
+        barrier.reset().unwrap();
+    }
+    let told = shared::<AtomicU32>();
+    let leaves = fork(|| {
+        let (first, second) = (named(), named());
+        first.wait_timeout(LONG).unwrap();
+        drop((first, second));
+        told.store(1, SeqCst);
+    });
+    barrier.wait_timeout(LONG).unwrap();
+    join([leaves]);
+    assert_eq!(tell(barrier.wait_timeout(Duration::from_millis(20))), TIMED_OUT, "nobody is missed");
+}
+
+#[test]
 fn a_process_that_drops_its_barrier_in_a_panic_has_not_left() {
     let _first = barrier(1);
     let _test = support::test(30);
@@ -331,6 +371,27 @@ fn a_timeout_of_one_breaks_it_for_all() {
     let hasty = barrier.clone().with_timeout(Duration::from_millis(10));
     assert_eq!(tell(hasty.wait()), TIMED_OUT);
     assert!(barrier.broken());
+}
+
+/// It has not arrived, so it breaks nothing.
+#[test]
+fn whoever_comes_too_late_for_a_full_round_breaks_nothing() {
+    let barrier = barrier(2);
+    let _test = support::test(20);
+    let (acting, go_on) = (AtomicU32::new(0), AtomicU32::new(0));
+    let action = || {
+        acting.store(1, SeqCst);
+        until(|| go_on.load(SeqCst) == 1);
+    };
+    std::thread::scope(|scope| {
+        let parties = [(); 2].map(|()| scope.spawn(|| barrier.wait_with(action)));
+        until(|| acting.load(SeqCst) == 1);
+        let late = barrier.wait_timeout(Duration::from_millis(5));
+        assert!(matches!(late, Err(BrokenBarrier::Late)), "{late:?}");
+        assert!(!barrier.broken());
+        go_on.store(1, SeqCst);
+        parties.into_iter().for_each(|party| assert!(party.join().unwrap().is_ok()));
+    });
 }
 
 #[test]

@@ -40,6 +40,11 @@ impl Scene {
     fn wait(&self, me: &Me) -> Ended {
         self.barrier.wait(me, Deadline::NEVER, None::<fn()>)
     }
+
+    /// Arrives, and does not wait.
+    fn hurry(&self, me: &Me) -> Ended {
+        self.barrier.wait(me, Deadline::NOW, None::<fn()>)
+    }
 }
 
 /// Waits in a thread with this slot.
@@ -103,6 +108,42 @@ fn a_round_is_broken_for_all_or_for_none() {
         scene.barrier.abort(&Me::new(0, &scene.registry)).unwrap();
         let told = parties.map(|party| party.join().unwrap());
         assert!(told.iter().all(|told| told.is_ok()) || told == [aborted(), aborted()], "{told:?}");
+    });
+}
+
+/// It breaks the round without the lock, while the other arrives, sleeps or releases.
+#[test]
+fn one_gives_up_and_the_round_ends_alike_for_all() {
+    explore(SWITCHES, || {
+        let scene = Scene::new();
+        let other = party(&scene, 1);
+        let here = scene.hurry(&Me::new(0, &scene.registry));
+        let there = other.join().unwrap();
+        let late = Err(Refusal::Broken(Cause::TimedOut));
+        assert!(here.is_ok() && there.is_ok() || here == late && there == late, "{here:?} {there:?}");
+    });
+}
+
+#[test]
+fn one_that_dies_as_it_gives_up_leaves_nobody_waiting() {
+    world::each_death(SWITCHES, |mortal| {
+        let scene = Scene::new();
+        let survivor = party(&scene, 1);
+        let (there, mortal) = (scene.clone(), mortal.clone());
+        let dying = spawn(move || {
+            let me = Me::new(2, &there.registry);
+            let lived = mortal.live(|| _ = there.hurry(&me));
+            there.registry.bury(&me);
+            (lived, me.token())
+        });
+        let (lived, token) = dying.join().unwrap();
+        if !lived && !scene.barrier.has_member(|member| member == token) {
+            scene.barrier.abort(&Me::new(0, &scene.registry)).unwrap(); // nobody knew that it should come
+        }
+        let told = survivor.join().unwrap();
+        let died = Err(Refusal::Broken(Cause::Died { pid: 1002 }));
+        let late = Err(Refusal::Broken(Cause::TimedOut));
+        assert!(told.is_ok() || told == late || !lived && (told == died || told == aborted()), "{told:?}");
     });
 }
 

@@ -1,8 +1,9 @@
 //! A death after every single instruction of what one does at a barrier: the others learn of it, all alike, at once.
+#![allow(unsafe_code)]
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipc_sync::{Barrier, BarrierWait, BrokenBarrier, Me, Registry};
 
@@ -10,7 +11,8 @@ use ipc_sync::{Barrier, BarrierWait, BrokenBarrier, Me, Registry};
 mod support;
 
 use support::step::{Fate, Script, Stage};
-use support::{Child, asleep, fork, shared, until};
+use support::trace::wait_for_begin;
+use support::{Change, Child, asleep, fork, shared, until};
 
 const LONG: Duration = Duration::from_secs(1);
 
@@ -314,4 +316,55 @@ fn one_dies_as_it_leaves() {
     )
     .run()
     .assert_clean();
+}
+
+/// Runs `victim` for one instruction more; it stays stopped.
+fn step(victim: &mut Child) {
+    // SAFETY: the victim is our traced child and is stopped; 0 means that no signal is passed on.
+    unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, victim.pid(), 0usize, 0usize) };
+    assert!(matches!(victim.wait_change(), Change::Stopped(_)));
+}
+
+/// One is stopped wherever it has the barrier's lock: who waits and who comes keep their time all the same.
+#[test]
+fn timeouts_are_kept_while_one_is_stopped_inside() {
+    const TIMELY: Duration = Duration::from_millis(500);
+    let (barrier, finished) = (Barrier::new(3).unwrap(), shared::<AtomicU32>());
+    let _test = support::test(60);
+    let timed = |timeout| {
+        let start = Instant::now();
+        let ended = barrier.wait_timeout(Duration::from_millis(timeout));
+        assert!(start.elapsed() < TIMELY, "{:?}", start.elapsed());
+        ended
+    };
+    let mut late = 0;
+    for steps in (0..).step_by(2) {
+        finished.store(0, SeqCst);
+        let mut victim = fork(|| {
+            let stage = Stage::new(1, finished);
+            Me::get().unwrap();
+            stage.begin();
+            barrier.repair().unwrap();
+            stage.end()
+        });
+        wait_for_begin(&mut victim).unwrap();
+        let waits = std::thread::scope(|scope| {
+            let waits = scope.spawn(|| timed(30));
+            until(|| barrier.waiting() == 1);
+            (0..steps).for_each(|_| step(&mut victim));
+            waits.join().unwrap()
+        });
+        assert_eq!(tell(waits), TIMED_OUT);
+        assert!(barrier.broken());
+        match timed(1) {
+            Err(BrokenBarrier::Late) => late += 1,
+            other => assert_eq!(tell(other), TIMED_OUT),
+        }
+        victim.kill9();
+        barrier.reset().unwrap();
+        if finished.load(SeqCst) == 1 {
+            break;
+        }
+    }
+    assert!(late > 0, "it never stood inside");
 }

@@ -68,7 +68,7 @@ fn work(barrier: &Barrier, account: &Account, party: usize) {
         let Err(error) = wait else { continue };
         let count = match error {
             BrokenBarrier::Died { pid } if pid != std::process::id() && pid != 0 => &account.deaths_told,
-            BrokenBarrier::TimedOut => &account.timeouts,
+            BrokenBarrier::TimedOut | BrokenBarrier::Late => &account.timeouts,
             _ => &account.wrong,
         };
         count.fetch_add(1, SeqCst);

@@ -141,7 +141,7 @@ pub struct Array<T: Shareable> {
 impl<T: Shareable> Array<T> {
     const KIND: Kind = Kind {
         tag: *b"ARRY",
-        layout: layout_hash("array 1: lock u32, poisoned u32, kind u64, len u64, elements at 64")
+        layout: layout_hash("array 2: lock u32, poisoned u32, kind u64, len u64, elements at 64")
             ^ shape::<T>(),
     };
 
@@ -227,7 +227,7 @@ impl<T: Shareable> Array<T> {
         self.len() == 0
     }
 
-    /// The element at `index`, as it was stored last. Does not block, whoever has the lock; see
+    /// The element at `index`, as it was stored last. Takes no lock and does not wait for whoever has it; see
     /// [`Value::get`](crate::Value::get).
     ///
     /// # Errors
@@ -235,7 +235,7 @@ impl<T: Shareable> Array<T> {
     /// There is no such element.
     #[inline(always)]
     pub fn get(&self, index: usize) -> Result<T, OutOfRange> {
-        Ok(self.load(self.elements.element(index)?))
+        Ok(self.elements.element(index)?.load())
     }
 
     /// Replaces the element at `index`. Up to 8 bytes this is one store, which does not block, and a guard or an update
@@ -354,24 +354,8 @@ impl<T: Shareable> Array<T> {
     }
 
     #[inline(always)]
-    fn load(&self, element: Element<'_, T>) -> T {
-        match element.load() {
-            Some(value) => value,
-            None => self.load_slow(element),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn load_slow(&self, element: Element<'_, T>) -> T {
-        // Whoever keeps the lock for longer does not store all the time.
-        let _guard = self.lock_until(Deadline::after(crate::BACKSTOP));
-        element.load_undisturbed()
-    }
-
-    #[inline(always)]
     fn load_at(&self, index: usize) -> T {
-        self.load(self.elements.element(index).expect("the index was checked"))
+        self.elements.element(index).expect("the index was checked").load()
     }
 }
 
@@ -536,7 +520,7 @@ const SHOWN: usize = 16;
 
 impl<T: Shareable + fmt::Debug> fmt::Debug for Array<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let look = |index| self.elements.at(index).map(|element| element.load_undisturbed());
+        let look = |index| self.elements.at(index).map(Element::load);
         let first: Vec<T> = (0..SHOWN).map_while(look).collect();
         let mut out = f.debug_struct("Array");
         out.field("len", &self.len()).field("first", &first);
@@ -564,7 +548,7 @@ impl<T: Shareable> ArrayGuard<'_, T> {
     /// There is no such element.
     #[inline(always)]
     pub fn get(&self, index: usize) -> Result<T, OutOfRange> {
-        Ok(self.elements.element(index)?.load_undisturbed())
+        Ok(self.elements.element(index)?.load()) // in a forked copy of the guard, others may store
     }
 
     /// Replaces the element at `index`.

@@ -5,11 +5,15 @@
 //! copies, and looks whether the value was replaced meanwhile. Stores of larger values exclude each other by the lock
 //! of whoever has the element; a store without it leaves a wrong value, and nothing worse.
 //!
+//! A load that is disturbed too often raises a flag, and the next store pauses until a load has lowered it: so who
+//! stores all the time does not keep others from reading. The pause has an end, for who raised the flag may be dead.
+//! Who is stopped or dies in a store disturbs nobody, for it was filling the other room.
+//!
 //! ```text
 //! up to 8 bytes   an atomic of that size, rounded up to a power of two
 //!
 //! larger (n bytes, m = n rounded up to 8)
-//!     0  8  turn    how often it was stored; the lowest bit is the room that holds the value
+//!     0  8  turn    bits 0..63 how often it was stored; the lowest is the room that holds the value   63 STARVED
 //!     8  m  room 0
 //! 8 + m  m  room 1
 //! ```
@@ -20,16 +24,24 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU16, fence};
+use std::time::Duration;
 
 use ipc_shm::{HEADER_SIZE, Segment, Shareable, copy_in_padded, copy_out_padded, layout_hash};
 
+use crate::Deadline;
 use crate::integer::Integer;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering::*};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering::*, yield_now};
 
 const WORD: usize = size_of::<u64>();
 
-/// Copies that were disturbed by stores, after which a load takes the lock.
+/// Copies that were disturbed by stores, after which a load asks for a pause.
 const LOOKS: u32 = 100;
+
+/// In `turn`: a load was disturbed so often. It goes with the load's end, or with the next store.
+const STARVED: u64 = 1 << 63;
+
+/// A store pauses so long at most: time for a copy by somebody who has to get a processor first.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A hash of the type's name: with size and alignment, what both sides must agree on. The compiler gives the name at
 /// run time only, so it lies beside the value.
@@ -144,13 +156,13 @@ impl<'a, T: Shareable> Element<'a, T> {
     /// One atomic holds it: a store needs no lock.
     pub(crate) const IS_SMALL: bool = size_of::<T>() <= WORD;
 
-    /// The value; `None` = it was replaced again and again while it was copied. Only large ones are.
+    /// The value. A large one is copied until no store has disturbed it.
     #[inline(always)]
-    pub(crate) fn load(self) -> Option<T> {
-        if Self::IS_SMALL { Some(self.load_small()) } else { self.load_large() }
+    pub(crate) fn load(self) -> T {
+        if Self::IS_SMALL { self.load_small() } else { self.load_large() }
     }
 
-    /// The value, for whoever keeps others from storing, or bears a mixture.
+    /// The value, for whoever keeps others from storing.
     #[inline(always)]
     pub(crate) fn load_undisturbed(self) -> T {
         if Self::IS_SMALL { self.load_small() } else { self.copy_out(self.turn().load(Acquire)) }
@@ -191,22 +203,52 @@ impl<'a, T: Shareable> Element<'a, T> {
         }
     }
 
-    fn load_large(self) -> Option<T> {
-        (0..LOOKS).find_map(|_| {
-            let turn = self.turn().load(Acquire);
-            let value = self.copy_out(turn);
-            fence(Acquire); // the copy is complete before the second look
-            (self.turn().load(Relaxed) == turn).then_some(value)
-        })
+    #[inline]
+    fn load_large(self) -> T {
+        let look = |_| self.copy_undisturbed(self.turn().load(Acquire));
+        (0..LOOKS).find_map(look).unwrap_or_else(|| self.load_starved())
     }
 
+    /// Has the next store pause, as often as it takes.
+    #[cold]
+    #[inline(never)]
+    fn load_starved(self) -> T {
+        let look = |()| self.copy_undisturbed(self.turn().fetch_or(STARVED, AcqRel));
+        let value = std::iter::repeat(()).find_map(look).expect("it goes on until there is one");
+        self.turn().fetch_and(!STARVED, Release);
+        value
+    }
+
+    /// A copy of what was stored as the one of this turn; `None` = it was replaced meanwhile.
+    #[inline(always)]
+    fn copy_undisturbed(self, turn: u64) -> Option<T> {
+        let value = self.copy_out(turn);
+        fence(Acquire); // the copy is complete before the second look
+        ((self.turn().load(Relaxed) ^ turn) & !STARVED == 0).then_some(value)
+    }
+
+    #[inline]
     fn store_large(self, value: T) {
-        let next = self.turn().load(Relaxed).wrapping_add(1);
+        let turn = self.turn().load(Relaxed);
+        if turn & STARVED != 0 {
+            self.pause();
+        }
+        let next = turn.wrapping_add(1) & !STARVED;
         fence(Release); // whoever sees a byte of the new value sees the turn before it, too
         let source = (&raw const value).cast();
         // SAFETY: `value` is ours; the room has place for it, rounded up to 8, and is aligned to 8.
         unsafe { copy_in_padded(self.room(next), source, size_of::<T>()) };
         self.turn().store(next, Release);
+    }
+
+    /// Lets a load have its copy, which lies in the room that the next store but one would fill.
+    #[cold]
+    #[inline(never)]
+    fn pause(self) {
+        let end = Deadline::after(PAUSE);
+        while self.turn().load(Relaxed) & STARVED != 0 && !end.has_passed() {
+            yield_now();
+        }
     }
 
     fn copy_out(self, turn: u64) -> T {

@@ -11,6 +11,7 @@ use crate::element::{Element, Room, shape, type_hash};
 use crate::integer::Integer;
 use crate::lock::LockCell;
 use crate::primitive::{AtomicU64, Ordering::Relaxed};
+use crate::unwinding::Unwinding;
 use crate::{CreateError, Deadline, LockError, LockGuard, NamedError, Place, Primitive, TryLockError};
 
 /// ```text
@@ -34,7 +35,7 @@ mod cells {
 
 impl<T: Shareable> Primitive for ValueCell<T> {
     const TAG: [u8; 4] = *b"VALU";
-    const LAYOUT: u64 = layout_hash("value 1: lock u32, poisoned u32, kind u64, element") ^ shape::<T>();
+    const LAYOUT: u64 = layout_hash("value 2: lock u32, poisoned u32, kind u64, element") ^ shape::<T>();
 }
 
 impl<T: Shareable> ValueCell<T> {
@@ -119,26 +120,15 @@ impl<T: Shareable> Value<T> {
         Ok(Value { cell })
     }
 
-    /// The value that was stored last. Does not block, whoever has the lock.
+    /// The value that was stored last. Takes no lock and does not wait for whoever has it, stopped or dead as it may be.
     ///
-    /// Up to 8 bytes this is one load. What is larger is copied, again if it was replaced meanwhile; after a hundred
-    /// disturbed copies in a row it waits for the lock, 100 ms at most.
+    /// Up to 8 bytes this is one load. What is larger is copied, again if it was replaced meanwhile. After a hundred
+    /// disturbed copies in a row it has whoever stores all the time pause for it, 10 ms at most.
     #[inline(always)]
     #[doc(alias = "value")]
     #[must_use]
     pub fn get(&self) -> T {
-        match self.element().load() {
-            Some(value) => value,
-            None => self.get_slow(),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn get_slow(&self) -> T {
-        // Whoever keeps the lock for longer does not store all the time.
-        let _guard = self.cell.lock.lock_until(Deadline::after(crate::BACKSTOP));
-        self.element().load_undisturbed()
+        self.element().load()
     }
 
     /// Replaces the value. Up to 8 bytes this is one store, which does not block and does not fail, and a guard or an
@@ -231,7 +221,7 @@ impl<T: Shareable> Value<T> {
         let lock = self.cell.lock.lock_until(deadline)?;
         let element = self.element();
         let copy = element.load_undisturbed();
-        Ok(ValueGuard { lock, element, copy, changed: false, unwinding: std::thread::panicking() })
+        Ok(ValueGuard { lock, element, copy, changed: false, unwinding: Unwinding::now() })
     }
 
     #[inline(always)]
@@ -318,9 +308,8 @@ impl<'de, T: Shareable> Deserialize<'de> for Value<T> {
 
 impl<T: Shareable + fmt::Debug> fmt::Debug for Value<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let element = self.element();
         let mut out = f.debug_struct("Value");
-        out.field("value", &element.load().unwrap_or_else(|| element.load_undisturbed()));
+        out.field("value", &self.get());
         self.cell.lock.describe(&mut out);
         out.finish()
     }
@@ -329,16 +318,15 @@ impl<T: Shareable + fmt::Debug> fmt::Debug for Value<T> {
 /// Holds a [`Value`]'s lock and a private copy of the value, which is stored when the guard is dropped.
 ///
 /// It is stored only if it was borrowed mutably, so a guard that only reads disturbs no `fetch_add`. Nobody sees
-/// the copy before. A guard that is dropped by a panic stores nothing and poisons the value, as a death would. A guard
-/// copied into a child by `fork` is inert there. It stays in its thread, to which the lock belongs.
+/// the copy before. A guard that is dropped by a panic that began while it was held stores nothing and poisons the value,
+/// as a death would. A guard copied into a child by `fork` is inert there. It stays in its thread, to which the lock belongs.
 #[must_use = "the value is stored and the lock released when the guard is dropped"]
 pub struct ValueGuard<'a, T: Shareable> {
     lock: LockGuard<'a>,
     element: Element<'a, T>,
     copy: T,
     changed: bool,
-    /// This thread panicked before it took the lock: that is no reason not to store.
-    unwinding: bool,
+    unwinding: Unwinding,
 }
 
 impl<T: Shareable> ValueGuard<'_, T> {
@@ -375,8 +363,7 @@ impl<T: Shareable> DerefMut for ValueGuard<'_, T> {
 impl<T: Shareable> Drop for ValueGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        let panicked = !self.unwinding && std::thread::panicking();
-        if self.changed && !panicked && self.lock.is_ours() {
+        if self.changed && !self.unwinding.has_begun() && self.lock.is_ours() {
             self.element.store(self.copy);
         }
     }

@@ -189,6 +189,56 @@ fn an_element_of_a_hundred_bytes_is_never_torn() {
     assert_never_torn(|n| [n; 100]);
 }
 
+/// A child that has the lock and stores large elements, each of one number, all the time.
+fn hammer(array: &Array<[u64; 512]>, stores: &'static AtomicU64) -> Child {
+    fork(|| {
+        let guard = array.lock().unwrap();
+        for n in 1.. {
+            guard.set(0, [n; 512]).unwrap();
+            stores.store(n, SeqCst);
+        }
+    })
+}
+
+#[test]
+fn a_large_element_is_whole_beside_a_holder_that_stores_all_the_time() {
+    let _test = test(60);
+    let array = Array::new(1).unwrap();
+    let stores = shared::<AtomicU64>();
+    let mut writer = hammer(&array, stores);
+    until(|| stores.load(SeqCst) > 0);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(4) {
+        let seen = array.get(0).unwrap();
+        let other = seen.iter().find(|&&word| word != seen[0]);
+        assert_eq!(other, None, "torn: it begins with {}", seen[0]);
+    }
+    writer.kill9();
+    let guard = array.lock().unwrap();
+    assert_eq!(array.get(0).unwrap(), guard.get(0).unwrap(), "the holder itself reads without the lock, too");
+}
+
+#[test]
+fn a_reader_that_dies_in_its_copy_holds_no_store_up() {
+    let _test = test(60);
+    let array = Array::new(1).unwrap();
+    let stores = shared::<AtomicU64>();
+    let mut writer = hammer(&array, stores);
+    for _ in 0..50 {
+        let reads = shared::<AtomicU64>();
+        let mut reader = fork(|| {
+            loop {
+                reads.fetch_add(array.get(0).unwrap()[0] & 1 | 2, SeqCst);
+            }
+        });
+        until(|| reads.load(SeqCst) > 50);
+        reader.kill9();
+        let before = stores.load(SeqCst);
+        until(|| stores.load(SeqCst) > before + 100);
+    }
+    writer.kill9();
+}
+
 #[test]
 fn what_a_dead_holder_wrote_is_written() {
     let _test = test(20);

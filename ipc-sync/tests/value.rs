@@ -288,6 +288,7 @@ fn a_destructor_in_a_panic_can_change_a_value() {
     }));
     assert!(panicked.is_err());
     assert_eq!(value.get(), 3);
+    assert!(!value.lock().unwrap().owner_died(), "the panic began outside");
 }
 
 #[test]

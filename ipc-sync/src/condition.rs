@@ -28,7 +28,7 @@ impl Primitive for Waiters<MOST_WAITERS> {
 /// returns from `wait` without one. Still, look again at what you wait for, as [`wait_for`](Condition::wait_for)
 /// does: somebody else may have been faster to the lock.
 ///
-/// A notifier waits for nobody, whoever has died. A waiter that dies in `wait`, until the moment it has its lock
+/// A notifier waits for no waiter, whoever has died. A waiter that dies in `wait`, until the moment it has its lock
 /// back, hands a notification that it was given to the oldest of those who waited beside it. A notifier that dies
 /// leaves each waiter notified or waiting. A stopped waiter (SIGSTOP) is not dead, and keeps what it was given.
 ///
@@ -150,7 +150,8 @@ impl std::error::Error for NotifyError {
 }
 
 impl Condition {
-    /// A new condition; nobody waits.
+    /// A new condition; nobody waits. 64 threads can wait on it together, and one more gets
+    /// [`ConditionError::TooManyWaiters`].
     ///
     /// # Errors
     ///
@@ -159,7 +160,8 @@ impl Condition {
         Ok(Condition { waiters: Place::new(|_| ())? })
     }
 
-    /// The condition of this name; made if there is none. The name goes with its last user, dead or alive.
+    /// The condition of this name; made if there is none. The name goes with its last user, dead or alive. 64 threads can
+    /// wait on it together.
     ///
     /// ```
     /// # let name = &format!("doc-condition-{}", std::process::id());
@@ -191,7 +193,8 @@ impl Condition {
 
     /// As [`wait`](Condition::wait), but sleeps for `timeout` at most. True = it was notified.
     ///
-    /// The timeout does not cover taking the lock again. A notification that comes during that counts.
+    /// The timeout does not cover taking the lock again. A notification that comes during that counts. A process that is
+    /// stopped (SIGSTOP) in a call on the condition adds a few milliseconds at most.
     ///
     /// ```
     /// # let (lock, condition) = (ipc_sync::Lock::new()?, ipc_sync::Condition::new()?);
@@ -276,8 +279,10 @@ impl Condition {
         self.wait_for_until(guard, Deadline::at(deadline), predicate)
     }
 
-    /// Notifies the one that has waited longest. Answers 0 if nobody waits; nothing is kept for later. Does not
-    /// block, and needs no lock.
+    /// Notifies the one that has waited longest. Answers 0 if nobody waits; nothing is kept for later. Needs no lock.
+    ///
+    /// Waits for no waiter, but for a few instructions of others that enter, leave or notify, and so as long as a process is
+    /// stopped (SIGSTOP) inside these.
     ///
     /// # Errors
     ///
@@ -287,8 +292,8 @@ impl Condition {
         self.notify(1)
     }
 
-    /// Notifies the `count` that have waited longest, or all if they are fewer. Answers how many they were. Does not
-    /// block.
+    /// Notifies the `count` that have waited longest, or all if they are fewer. Answers how many they were. Waits as
+    /// [`notify_one`](Condition::notify_one) does.
     ///
     /// If this process dies during the call, the oldest are notified and the others wait on.
     ///
@@ -300,7 +305,7 @@ impl Condition {
         if self.waiters.is_empty() { Ok(0) } else { self.notify_waiters(count) }
     }
 
-    /// Notifies all that wait. Answers how many they were. Does not block.
+    /// Notifies all that wait. Answers how many they were. Waits as [`notify_one`](Condition::notify_one) does.
     ///
     /// # Errors
     ///
@@ -328,9 +333,10 @@ impl Condition {
             Ok(me) if guard.is_ours() => me,
             _ => return Err(ConditionError::NotHeld(guard)),
         };
-        let mut wait = match self.waiters.enter(&me) {
+        let mut wait = match self.waiters.enter(&me, deadline) {
             Ok(Some(wait)) => wait,
             Ok(None) => return Err(ConditionError::TooManyWaiters(guard)),
+            Err(RawLockError::TimedOut) => return Ok((guard, false)),
             Err(error) => return Err(ConditionError::new(error, guard)),
         };
         let levels = guard.release();

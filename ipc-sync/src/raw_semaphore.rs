@@ -38,7 +38,8 @@ pub(crate) const MOST: u32 = (1 << 31) - 1;
 /// In the note of an entry: its thread waits. The other bits count its permits.
 const WAITER: u32 = 1 << 31;
 
-/// In `waiting`: somebody waits who found no place in the ledger. The next wake is for all.
+/// In `waiting`: somebody waits who found no place in the ledger, for a permit or for the place. The next wake is for
+/// all.
 const CROWD: u32 = 1 << 31;
 
 /// Who may not wait at all waits so long for the leaf lock, which is held for a few instructions.
@@ -81,7 +82,7 @@ pub(crate) enum Refusal {
     Deadlock,
     /// The words hold what nobody of ours writes.
     Corrupt,
-    /// As many threads as there are places hold permits.
+    /// As many threads as there are places held permits until the deadline came.
     Full,
     /// There are as many permits as there may be.
     AtLimit,
@@ -169,13 +170,25 @@ impl<const N: usize> RawSemaphore<N> {
         Ok(())
     }
 
-    /// How many permits nobody living has.
+    /// How many permits nobody living has. Whoever keeps the leaf lock, stopped perhaps, changes nothing meanwhile.
     pub(crate) fn value(&self, me: &Me) -> Result<u32, Refusal> {
-        self.lock(me, Deadline::NEVER)?;
-        self.recount(&mut Watch::new(me, Deadline::NOW));
+        match self.lock(me, Deadline::NOW) {
+            Ok(()) => self.recount(&mut Watch::new(me, Deadline::NOW)),
+            Err(Refusal::TimedOut) => return self.add_up(me),
+            Err(refusal) => return Err(refusal),
+        }
         let available = self.available();
         self.leaf.unlock();
         available
+    }
+
+    /// The same without the leaf lock: what the ledger says.
+    #[cold]
+    fn add_up(&self, me: &Me) -> Result<u32, Refusal> {
+        let total = self.total.load(Relaxed);
+        let living = self.ledger.entries().filter(|(_, entry)| !me.registry().is_dead(entry.token));
+        let held = living.fold(0u32, |held, (_, entry)| held.saturating_add(entry.note & !WAITER));
+        if total <= MOST { Ok(total.saturating_sub(held)) } else { Err(Refusal::Corrupt) }
     }
 
     /// A look without waiting, true if nobody is at it.
@@ -236,19 +249,18 @@ impl<const N: usize> RawSemaphore<N> {
         let mut spun = false;
         loop {
             match self.look(&mut watch) {
-                Ok(0) if deadline.has_passed() => {
-                    self.leave(me.token());
-                    self.leaf.unlock();
-                    return Err(Refusal::TimedOut);
-                }
-                Ok(0) if !spun => {
+                Ok(None) if deadline.has_passed() => return Err(self.give_up(me.token())),
+                Ok(None) if !spun => {
                     spun = true;
                     self.leaf.unlock();
                     spin(|| self.held.load(Relaxed) < self.total.load(Relaxed));
                     self.lock(me, deadline)?;
                 }
-                Ok(0) => self.sleep(&mut watch)?,
-                Ok(_) => return self.take(&watch),
+                Ok(None) => self.sleep(&mut watch)?,
+                Ok(Some(place)) => {
+                    self.take(&watch, place);
+                    return Ok(());
+                }
                 Err(refusal) => {
                     self.leaf.unlock();
                     return Err(refusal);
@@ -257,41 +269,49 @@ impl<const N: usize> RawSemaphore<N> {
         }
     }
 
-    /// How many permits there are, after the dead have given back theirs.
-    fn look(&self, watch: &mut Watch<'_>) -> Result<u32, Refusal> {
-        let available = self.available()?;
-        if available > 0 {
-            return Ok(available);
+    /// A place in the ledger and its note so far, if there is a permit too, after the dead have given back theirs.
+    fn look(&self, watch: &mut Watch<'_>) -> Result<Option<(usize, u32)>, Refusal> {
+        if self.available()? == 0 {
+            self.recount(watch);
         }
-        self.recount(watch);
-        if watch.gives_up() { Err(Refusal::Corrupt) } else { self.available() }
+        let place = if self.available()? > 0 { self.place_for(watch) } else { None };
+        if place.is_none() && watch.gives_up() { Err(Refusal::Corrupt) } else { Ok(place) }
+    }
+
+    /// Leaves without a permit, and unlocks; what was missing.
+    #[cold]
+    fn give_up(&self, token: u32) -> Refusal {
+        self.leave(token);
+        let available = self.available();
+        self.leaf.unlock();
+        match available {
+            Ok(0) => Refusal::TimedOut,
+            Ok(_) => Refusal::Full,
+            Err(refusal) => refusal,
+        }
     }
 
     /// Takes a permit that is there, passes a wake on if there are more, and unlocks.
-    fn take(&self, watch: &Watch<'_>) -> Result<(), Refusal> {
+    fn take(&self, watch: &Watch<'_>, (place, note): (usize, u32)) {
         let token = watch.me.token();
-        let place = self.place_for(watch.me);
-        if let Some((place, note)) = place {
-            self.ledger.set(place, Entry { token, note: (note & !WAITER).wrapping_add(1) });
-            self.held.store(self.held.load(Relaxed).wrapping_add(1), Relaxed);
-            self.count_out(note);
-        }
+        self.ledger.set(place, Entry { token, note: (note & !WAITER).wrapping_add(1) });
+        self.held.store(self.held.load(Relaxed).wrapping_add(1), Relaxed);
+        self.count_out(note);
         watch.is_over();
         let more = self.available().is_ok_and(|available| available > 0);
         self.unlock_and_wake(if more { self.call(watch.me) } else { 0 });
-        place.map(|_| ()).ok_or(Refusal::Full)
     }
 
     /// Where the entry of this thread is or may be put, and its note so far. The place of a waiter that has no permit is
     /// for the taking: it waits without one.
-    fn place_for(&self, me: &Me) -> Option<(usize, u32)> {
-        let token = me.token();
+    fn place_for(&self, watch: &mut Watch<'_>) -> Option<(usize, u32)> {
+        let token = watch.me.token();
         if let Some(found) = self.entry_of(token) {
             return Some(found);
         }
         let free = || Some((self.ledger.free_place(token)?, 0));
         free().or_else(|| {
-            self.recount(&mut Watch::new(me, Deadline::NOW));
+            self.recount(watch);
             free().or_else(|| {
                 let (place, _) = self.ledger.entries().find(|(_, entry)| entry.note == WAITER)?;
                 self.count_out(WAITER);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::me::current_token;
 use crate::raw_lock::RawLockError;
 use crate::raw_rwlock::{RawRwLock, Refusal};
+use crate::unwinding::Unwinding;
 use crate::{CreateError, Deadline, Me, NamedError, Place, Primitive, Registry, RegistryError};
 
 /// Threads that may read at the same time: a writer can sleep beside so many.
@@ -117,7 +118,7 @@ impl std::error::Error for TryRwLockError {
 }
 
 impl RwLock {
-    /// A new lock, free.
+    /// A new lock, free. 64 threads can read together, and one more gets [`RwLockError::TooManyReaders`].
     ///
     /// # Errors
     ///
@@ -126,7 +127,8 @@ impl RwLock {
         Ok(RwLock { cell: Place::new(|_| ())? })
     }
 
-    /// The lock of this name; made, free, if there is none. The name goes with its last user, dead or alive.
+    /// The lock of this name; made, free, if there is none. The name goes with its last user, dead or alive. 64 threads can
+    /// read together.
     ///
     /// ```
     /// # let name = &format!("doc-rwlock-{}", std::process::id());
@@ -149,7 +151,8 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// This thread writes, or 64 others read, or it cannot take part, or the lock's memory is damaged.
+    /// This thread writes, or 64 others read ([`RwLockError::TooManyReaders`]), or it cannot take part, or the lock's memory is
+    /// damaged.
     #[inline]
     pub fn read(&self) -> Result<ReadGuard<'_>, RwLockError> {
         self.read_until(Deadline::NEVER).map_err(endless)
@@ -235,7 +238,8 @@ impl RwLock {
     fn write_until(&self, deadline: Deadline) -> Result<WriteGuard<'_>, TryRwLockError> {
         let me = Me::get().map_err(unregistered)?;
         self.cell.write(&me, deadline).map_err(refused)?;
-        Ok(WriteGuard { cell: &self.cell, token: me.token(), not_send: PhantomData })
+        let unwinding = Unwinding::now();
+        Ok(WriteGuard { cell: &self.cell, token: me.token(), unwinding, not_send: PhantomData })
     }
 }
 
@@ -319,12 +323,13 @@ impl fmt::Debug for ReadGuard<'_> {
 
 /// Writes under a [`RwLock`] until it is dropped. Stays in its thread, to which the lock belongs.
 ///
-/// A guard that is dropped by a panic poisons the lock as a death would. A guard copied into a child by `fork` is
-/// inert there. A leaked guard keeps the lock until its thread ends.
+/// A guard that is dropped by a panic that began while it was held poisons the lock as a death would. A guard copied into
+/// a child by `fork` is inert there. A leaked guard keeps the lock until its thread ends.
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct WriteGuard<'a> {
     cell: &'a RawRwLock<READERS>,
     token: u32,
+    unwinding: Unwinding,
     not_send: PhantomData<*const ()>,
 }
 
@@ -347,7 +352,7 @@ impl Drop for WriteGuard<'_> {
         if current_token() != self.token {
             return; // a forked child's copy
         }
-        if std::thread::panicking() {
+        if self.unwinding.has_begun() {
             self.cell.poison();
         }
         self.cell.finish();

@@ -31,7 +31,11 @@ impl Primitive for RawSemaphore<HOLDERS> {
 /// forgotten can be released. That finds the release that is one too many.
 ///
 /// A `Semaphore` is a handle: cloning shares the semaphore, and it can be sent inside any message. A forked child holds
-/// no permit of its parent's. At most 64 threads hold permits at the same time; any number may wait.
+/// no permit of its parent's. At most 64 threads hold permits at the same time; any number may wait, also for one of these
+/// 64 places.
+///
+/// Dropping a [`Permit`] waits for a few instructions of others that change the semaphore, and so as long as a process is
+/// stopped (SIGSTOP) inside these.
 ///
 /// ```
 /// use ipc_sync::Semaphore;
@@ -58,7 +62,8 @@ pub struct Semaphore {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SemaphoreError {
-    /// 64 threads hold permits already, and no more can be written down.
+    /// There are permits, but 64 threads held some until the end of the given time, and no more can be written down. A
+    /// plain [`Semaphore::acquire`] waits for one of them instead.
     TooManyHolders,
     /// A signal handler called while this thread was changing the same semaphore.
     Deadlock,
@@ -150,6 +155,7 @@ impl Semaphore {
     pub const MAX: u32 = MOST;
 
     /// A new semaphore with `permits` permits. [`release`](Semaphore::release) adds more, up to [`MAX`](Semaphore::MAX).
+    /// However many there are, 64 threads hold them at most: the 65th waits.
     ///
     /// # Errors
     ///
@@ -162,7 +168,7 @@ impl Semaphore {
         Semaphore::anonymous(permits, Semaphore::MAX)
     }
 
-    /// A new semaphore with `permits` permits, that will never have more.
+    /// A new semaphore with `permits` permits, that will never have more. 64 threads hold them at most: the 65th waits.
     ///
     /// ```
     /// use ipc_sync::{ReleaseError, Semaphore};
@@ -239,7 +245,7 @@ impl Semaphore {
         Ok(Semaphore { cell })
     }
 
-    /// Takes a permit; sleeps while there is none. Permits of the dead count as free.
+    /// Takes a permit; sleeps while there is none, or 64 other threads hold some. Permits of the dead count as free.
     ///
     /// # Errors
     ///
@@ -256,7 +262,8 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`TryAcquireError::WouldBlock`] if there is none; else as [`acquire`](Semaphore::acquire).
+    /// [`TryAcquireError::WouldBlock`] if there is none; [`SemaphoreError::TooManyHolders`] if there are, but 64 other threads
+    /// hold some; else as [`acquire`](Semaphore::acquire).
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, TryAcquireError> {
         self.acquire_until(Deadline::NOW)
@@ -283,8 +290,9 @@ impl Semaphore {
     /// Adds a permit and wakes one who waits for it. It need not be one's own: it replaces one that was
     /// [forgotten](Permit::forget), or, without a bound, is one more.
     ///
-    /// Blocks while somebody else changes the semaphore, which is a few instructions. The caller may die at any of its own:
-    /// then the permit was added and the waiter woken, or neither.
+    /// Waits while somebody else changes the semaphore, which is a few instructions, and so as long as a process is stopped
+    /// (SIGSTOP) inside these. The caller may die at any of its own: then the permit was added and the waiter woken, or
+    /// neither.
     ///
     /// # Errors
     ///
@@ -299,7 +307,7 @@ impl Semaphore {
 
     /// How many permits there are to take at this moment, those of the dead among them.
     ///
-    /// Blocks while somebody else changes the semaphore, which is a few instructions. By the time it is read it may have
+    /// Does not block, except for a few instructions of somebody else's, 5 ms at most. By the time it is read it may have
     /// changed.
     ///
     /// # Errors

@@ -12,6 +12,10 @@
 //! A waiter stays in the table until it has its lock back: a death in the queue for that lock is a death in the
 //! wait. Whoever came after a notification was given never inherits it.
 //!
+//! Whoever leaves does not wait for a leaf lock that its owner, stopped perhaps, keeps for long: it says in its state
+//! that it has left, and the next in the leaf lock clears the entry away. What it was given before that it has; what
+//! comes after that is passed on, as from the dead. Its successor finds out at its next backstop.
+//!
 //! ```text
 //!  0     4  leaf     see `raw_lock`; for all that follows, except the states
 //!  4     4  next     ticket of the next to come; wraps
@@ -20,15 +24,19 @@
 //! 20     4  padding
 //! 24  N×16  waiters  token, ticket, state, before: the ticket that was next when it was notified
 //!
-//! state          bit 31 NOTIFIED   30 ASLEEP   29 LOOK   others zero
+//! state          bit 31 NOTIFIED   30 ASLEEP   29 LOOK   28 QUIT   27 SERVED   others zero
 //! 0              waits, awake
 //! ASLEEP         waits, may sleep: who changes the word wakes it in the same system call
 //! LOOK (| ASLEEP)       its predecessor has left: it finds another, and clears both
 //! NOTIFIED (| any)      it returns; the bit stays until its place is free
+//! QUIT (| any)          it left without a notification: one that comes all the same is another's
+//! SERVED | NOTIFIED     it left with its notification
 //! ```
 //!
 //! What a death in the leaf lock leaves behind: an entry without its bit, which is no entry; fewer notifications
 //! than were asked for; or `passing`, which the next in the leaf lock finishes.
+
+use std::time::Duration;
 
 use ipc_shm::Cells;
 
@@ -43,6 +51,11 @@ const LOOK_BIT: u32 = 29;
 const NOTIFIED: u32 = 1 << NOTIFIED_BIT;
 const ASLEEP: u32 = 1 << 30;
 const LOOK: u32 = 1 << LOOK_BIT;
+const QUIT: u32 = 1 << 28;
+const SERVED: u32 = 1 << 27;
+
+/// Whoever has its own time to keep waits so long for the leaf lock, which is held for a few instructions.
+const PASSING: Duration = Duration::from_millis(5);
 
 /// Waiters, `N` at most and never more than 64; nobody when zero.
 #[derive(Debug)]
@@ -95,10 +108,10 @@ pub(crate) struct Wait {
 
 impl<const N: usize> Waiters<N> {
     /// Puts this thread into the table, as the newest; `None` = `N` living ones wait already.
-    pub(crate) fn enter(&self, me: &Me) -> Result<Option<Wait>, RawLockError> {
-        self.inside(me, |registry| {
-            let dead = |place| registry.is_dead(self.token(place));
-            if self.free_place().is_none() || self.newest().is_some_and(dead) {
+    pub(crate) fn enter(&self, me: &Me, deadline: Deadline) -> Result<Option<Wait>, RawLockError> {
+        self.inside(me, at_least_passing(deadline), |registry| {
+            let gone = |place| self.is_gone(place, registry);
+            if self.free_place().is_none() || self.newest().is_some_and(gone) {
                 self.bury(registry);
             }
             let predecessor = self.newest().map_or(0, |place| self.token(place));
@@ -138,15 +151,18 @@ impl<const N: usize> Waiters<N> {
                 return Ok(());
             }
             if unguarded || overslept {
-                wait.predecessor = self.look_around(me, wait.place)?;
+                match self.look_around(me, wait.place, deadline) {
+                    Err(RawLockError::TimedOut) => return Ok(()),
+                    predecessor => wait.predecessor = predecessor?,
+                }
             }
         }
     }
 
     /// Buries the dead; whom the waiter at `place` watches from now on.
     #[cold]
-    fn look_around(&self, me: &Me, place: usize) -> Result<u32, RawLockError> {
-        self.inside(me, |registry| {
+    fn look_around(&self, me: &Me, place: usize, deadline: Deadline) -> Result<u32, RawLockError> {
+        self.inside(me, at_least_passing(deadline), |registry| {
             self.bury(registry);
             let age = self.age(place);
             let older = self.taken().filter(|&other| self.age(other) > age);
@@ -156,20 +172,44 @@ impl<const N: usize> Waiters<N> {
 
     /// Takes this thread out of the table; whether it was notified.
     pub(crate) fn leave(&self, me: &Me, wait: Wait) -> Result<bool, RawLockError> {
-        self.inside(me, |_| {
-            let (place, age) = (wait.place, self.age(wait.place));
-            let notified = self.is_notified(place);
-            self.free(place);
-            if self.taken().any(|other| self.age(other) > age) {
-                let younger = self.taken().filter(|&other| self.age(other) < age);
-                let successor = younger.max_by_key(|&other| self.age(other));
-                // One that was notified looks at nobody any more, and when it leaves its own successor is told.
-                if let Some(successor) = successor.filter(|&other| !self.is_notified(other)) {
-                    self.tell(successor, LOOK_BIT);
-                }
-            }
+        let left = self.inside(me, Deadline::after(PASSING), |_| {
+            let notified = self.is_notified(wait.place);
+            self.withdraw(wait.place);
             notified
-        })
+        });
+        match left {
+            Err(RawLockError::TimedOut) => Ok(self.slip_away(wait)),
+            left => left,
+        }
+    }
+
+    /// Frees a place; with the leaf lock.
+    fn withdraw(&self, place: usize) {
+        let age = self.age(place);
+        self.free(place);
+        if self.taken().any(|other| self.age(other) > age) {
+            let younger = self.taken().filter(|&other| self.age(other) < age && !self.has_left(other));
+            let successor = younger.max_by_key(|&other| self.age(other));
+            // One that was notified looks at nobody any more, and when it leaves its own successor is told.
+            if let Some(successor) = successor.filter(|&other| !self.is_notified(other)) {
+                self.tell(successor, LOOK_BIT);
+            }
+        }
+    }
+
+    /// Leaves without the leaf lock; whether it was notified.
+    #[cold]
+    pub(crate) fn slip_away(&self, wait: Wait) -> bool {
+        let state = &self.waiters[wait.place].state;
+        let mut seen = state.load(Relaxed);
+        loop {
+            let notified = seen & NOTIFIED != 0;
+            let left = if notified { SERVED } else { QUIT };
+            match state.compare_exchange(seen, seen | left, AcqRel, Relaxed) {
+                Ok(_) => return notified,
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// Whether nobody waits: then there is nobody to notify.
@@ -182,16 +222,20 @@ impl<const N: usize> Waiters<N> {
     /// Notifies the `count` oldest that wait; answers how many there were. Waits for none of them.
     #[cold]
     pub(crate) fn notify(&self, me: &Me, count: usize) -> Result<usize, RawLockError> {
-        self.inside(me, |registry| {
+        self.inside(me, Deadline::NEVER, |registry| {
             let mut told = 0;
             while told < count {
                 let Some(place) = self.oldest(|place| !self.is_notified(place)) else { break };
-                if registry.is_dead(self.token(place)) {
-                    self.free(place);
-                } else {
-                    self.give(place, self.next.load(Relaxed));
-                    told += 1;
+                if self.is_gone(place, registry) {
+                    self.withdraw(place);
+                    continue;
                 }
+                self.give(place, self.next.load(Relaxed));
+                if self.state(place) & QUIT != 0 {
+                    self.withdraw(place);
+                    continue; // it left before, and somebody else gets it
+                }
+                told += 1;
             }
             told
         })
@@ -199,13 +243,18 @@ impl<const N: usize> Waiters<N> {
 
     /// How many living ones wait. Looks only; the table may change meanwhile.
     pub(crate) fn count(&self, registry: &Registry) -> usize {
-        self.taken().filter(|&place| !registry.is_dead(self.token(place))).count()
+        self.taken().filter(|&place| !self.is_gone(place, registry)).count()
     }
 
     /// Runs `f` with the leaf lock. If its last holder died, what that one was passing on is passed on first.
     #[inline(always)]
-    fn inside<R>(&self, me: &Me, f: impl FnOnce(&Registry) -> R) -> Result<R, RawLockError> {
-        if self.leaf.lock(me, Deadline::NEVER)? == Acquired::OwnerDied {
+    fn inside<R>(
+        &self,
+        me: &Me,
+        deadline: Deadline,
+        f: impl FnOnce(&Registry) -> R,
+    ) -> Result<R, RawLockError> {
+        if self.leaf.lock(me, deadline)? == Acquired::OwnerDied {
             self.pass_on();
         }
         let result = f(me.registry());
@@ -213,25 +262,26 @@ impl<const N: usize> Waiters<N> {
         Ok(result)
     }
 
-    /// Frees the places of the dead and passes on the notifications that they were given.
+    /// Frees the places of those who died or left, and passes on the notifications that they were given.
     fn bury(&self, registry: &Registry) {
-        for place in self.taken().filter(|&place| registry.is_dead(self.token(place))) {
+        while let Some(place) = self.taken().find(|&place| self.is_gone(place, registry)) {
             match self.heir(place, registry) {
                 Some(heir) => {
                     self.passing.store((place as u32 + 1) | ((heir as u32 + 1) << 8), Release);
                     self.pass_on();
                 }
-                None => self.free(place),
+                None => self.withdraw(place),
             }
         }
     }
 
-    /// Who gets the notification of the dead one at `place`, if it was given any: the oldest that waited already then.
+    /// Who gets the notification of the one at `place`, if it has one and does not need it: the oldest that waited already
+    /// when it was given.
     fn heir(&self, place: usize, registry: &Registry) -> Option<usize> {
         let before = self.since(self.waiters[place].before.load(Relaxed));
         let waited = |other| self.age(other) > before && !self.is_notified(other);
-        let heir = || self.oldest(|other| waited(other) && !registry.is_dead(self.token(other)));
-        if self.is_notified(place) { heir() } else { None }
+        let heir = || self.oldest(|other| waited(other) && !self.is_gone(other, registry));
+        if self.state(place) & (NOTIFIED | SERVED) == NOTIFIED { heir() } else { None }
     }
 
     /// Finishes what `passing` says; may be done again after a death at any instruction of it.
@@ -304,9 +354,27 @@ impl<const N: usize> Waiters<N> {
         self.waiters[place].token.load(Relaxed)
     }
 
-    fn is_notified(&self, place: usize) -> bool {
-        self.waiters[place].state.load(Acquire) & NOTIFIED != 0
+    fn state(&self, place: usize) -> u32 {
+        self.waiters[place].state.load(Acquire)
     }
+
+    fn is_notified(&self, place: usize) -> bool {
+        self.state(place) & NOTIFIED != 0
+    }
+
+    fn has_left(&self, place: usize) -> bool {
+        self.state(place) & (QUIT | SERVED) != 0
+    }
+
+    /// Whether nobody waits in it any more.
+    fn is_gone(&self, place: usize, registry: &Registry) -> bool {
+        self.has_left(place) || registry.is_dead(self.token(place))
+    }
+}
+
+/// Nobody has the leaf lock for long, so who may not wait does wait for that.
+fn at_least_passing(deadline: Deadline) -> Deadline {
+    if deadline == Deadline::NEVER { deadline } else { deadline.max(Deadline::after(PASSING)) }
 }
 
 /// A few more looks before sleeping: a notification that comes now needs no system call.

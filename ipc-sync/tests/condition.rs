@@ -396,6 +396,67 @@ fn who_gave_up_is_not_notified_and_breaks_no_chain() {
 }
 
 #[test]
+fn no_timeout_is_late_beside_a_process_stopped_anywhere_inside() {
+    let (room, own) = (room(), Lock::new().unwrap());
+    let _test = support::test(60);
+    let mut busy = fork(|| {
+        loop {
+            let _ = room.condition.wait_timeout(room.lock.lock().unwrap(), Duration::ZERO);
+        }
+    });
+    let mut rng = support::Rng::new(1);
+    for _ in 0..100 {
+        let pause = Instant::now();
+        until(|| pause.elapsed() > Duration::from_micros(1000 + rng.below(300)));
+        busy.signal(libc::SIGSTOP);
+        until(|| support::procfs::state(busy.pid()) == Some('T'));
+        let start = Instant::now();
+        let (_, notified) =
+            room.condition.wait_timeout(own.lock().unwrap(), Duration::from_millis(5)).unwrap();
+        assert!(!notified);
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        busy.signal(libc::SIGCONT);
+    }
+    busy.kill9();
+    let woken = shared::<AtomicU32>();
+    let waiters = room.waiters(3, woken);
+    assert_eq!(room.condition.notify_all().unwrap(), 3, "who left without the leaf lock is not in the way");
+    join(waiters);
+}
+
+/// The table cannot be entered while it is stopped: those inside leave all the same, and whoever comes next finds it
+/// in order.
+#[test]
+fn who_leaves_beside_a_stopped_process_takes_no_notification_along() {
+    let room = room();
+    let _test = support::test(60);
+    let woken = shared::<AtomicU32>();
+    let mut busy = fork(|| {
+        loop {
+            let _ = room.condition.notify(0);
+        }
+    });
+    for _ in 0..12 {
+        woken.store(0, SeqCst);
+        let lock = Lock::clone(&room.lock);
+        let early = fork(|| {
+            let timeout = Duration::from_millis(300);
+            let (_guard, notified) = room.condition.wait_timeout(lock.lock().unwrap(), timeout).unwrap();
+            assert!(!notified);
+        });
+        asleep(early.pid());
+        let late = room.waiters(1, woken);
+        busy.signal(libc::SIGSTOP);
+        join([early]);
+        busy.signal(libc::SIGCONT);
+        assert_eq!(room.condition.notify_one().unwrap(), 1);
+        join(late);
+        assert_eq!(woken.load(SeqCst), 1);
+    }
+    busy.kill9();
+}
+
+#[test]
 fn signals_do_not_end_a_wait() {
     let room = room();
     let _test = support::test(30);

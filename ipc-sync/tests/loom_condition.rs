@@ -33,7 +33,7 @@ impl Scene {
     }
 
     fn enter(&self, slot: u32) -> Wait {
-        self.waiters.enter(&self.me(slot)).unwrap().expect("there is room")
+        self.waiters.enter(&self.me(slot), Deadline::NEVER).unwrap().expect("there is room")
     }
 
     fn notify(&self, slot: u32, count: usize) -> usize {
@@ -145,6 +145,32 @@ fn a_dying_heir_hands_it_on_once() {
         if lived || inherited {
             assert!(!scene.leave(3, last), "one notification too many");
         }
+    });
+}
+
+/// The oldest leaves without the leaf lock while it is notified: it has the notification or the next one does.
+#[test]
+fn who_slips_away_takes_its_notification_or_leaves_it_to_the_next() {
+    each_death(SWITCHES, |mortal| {
+        let scene = Arc::new(Scene::default());
+        let (first, second, last) = (scene.enter(0), scene.enter(1), scene.enter(2));
+        let (leaver, mortal) = (scene.clone(), mortal.clone());
+        let leaver = spawn(move || {
+            let (me, mut first, mut notified) = (leaver.me(0), first, None);
+            mortal.live(|| {
+                leaver.waiters.sleep(&me, &mut first, Deadline::NOW).unwrap();
+                notified = Some(leaver.waiters.slip_away(first));
+            });
+            leaver.registry.bury(&me);
+            notified
+        });
+        assert_eq!(scene.notify(2, 1), 1);
+        match leaver.join().unwrap() {
+            Some(false) => scene.wait(&scene.me(1), second),
+            Some(true) => assert!(!scene.leave(1, second), "one notification too many"),
+            None => _ = scene.leave(1, second),
+        }
+        assert!(!scene.leave(2, last), "one notification too many");
     });
 }
 

@@ -415,6 +415,25 @@ fn a_panic_inside_poisons_if_it_wrote() {
 }
 
 #[test]
+fn a_writer_in_a_panic_that_began_outside_does_not_poison() {
+    struct Writes<'a>(&'a RwLock);
+    impl Drop for Writes<'_> {
+        fn drop(&mut self) {
+            drop(self.0.write().unwrap());
+        }
+    }
+    let lock = rwlock();
+    let _test = support::test(20);
+    let copy = lock.clone();
+    let thread = std::thread::spawn(move || {
+        let _writes = Writes(&copy);
+        std::panic::resume_unwind(Box::new("expected"));
+    });
+    assert!(thread.join().is_err());
+    assert!(!lock.read().unwrap().owner_died());
+}
+
+#[test]
 fn a_thread_that_ends_inside_has_died() {
     let lock = rwlock();
     let _test = support::test(20);

@@ -429,30 +429,73 @@ fn a_holder_that_execs_has_died() {
 }
 
 #[test]
-fn too_many_holders_are_an_error_and_nothing_is_lost() {
+fn whoever_finds_too_many_holders_waits_for_one_of_them() {
     let semaphore = semaphore(200);
     let _test = support::test(30);
-    let (held, refused, over) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
+    let (held, over) = (AtomicU32::new(0), AtomicU32::new(0));
+    let full = |result| matches!(result, Err(TryAcquireError::Failed(SemaphoreError::TooManyHolders)));
     std::thread::scope(|scope| {
-        for _ in 0..65 {
-            scope.spawn(|| {
-                let permits = [semaphore.acquire(), semaphore.acquire()];
-                match &permits {
-                    [Ok(_), Ok(_)] => held.fetch_add(1, SeqCst),
-                    [Err(SemaphoreError::TooManyHolders), Err(SemaphoreError::TooManyHolders)] => {
-                        refused.fetch_add(1, SeqCst)
-                    }
-                    other => panic!("{other:?}"),
-                };
-                until(|| over.load(SeqCst) == 1);
-            });
-        }
-        until(|| held.load(SeqCst) + refused.load(SeqCst) == 65);
-        assert_eq!((held.load(SeqCst), refused.load(SeqCst)), (64, 1));
+        let hold = |until_when| {
+            let permits = [semaphore.acquire().unwrap(), semaphore.acquire().unwrap()];
+            held.fetch_add(1, SeqCst);
+            until(|| over.load(SeqCst) >= until_when);
+            drop(permits);
+        };
+        scope.spawn(move || hold(1));
+        (0..63).for_each(|_| _ = scope.spawn(move || hold(2)));
+        until(|| held.load(SeqCst) == 64);
+        assert!(full(semaphore.try_acquire()));
+        assert!(full(semaphore.acquire_timeout(Duration::from_millis(20))));
+        (0..3).for_each(|_| _ = scope.spawn(|| drop(semaphore.acquire().unwrap())));
         assert_eq!(semaphore.value().unwrap(), 200 - 128);
         over.store(1, SeqCst);
+        drop(semaphore.acquire_timeout(LONG).unwrap());
+        over.store(2, SeqCst);
     });
     assert_eq!(semaphore.value().unwrap(), 200);
+}
+
+#[test]
+fn a_place_of_the_dead_is_free_at_once() {
+    let semaphore = semaphore(200);
+    let _test = support::test(60);
+    let mut holders: Vec<_> = (0..64).map(|_| holder(&semaphore, 1)).collect();
+    let got = shared::<AtomicU32>();
+    let late = fork(|| {
+        drop(semaphore.acquire().unwrap());
+        got.store(1, SeqCst);
+    });
+    asleep(late.pid());
+    let killed = Instant::now();
+    holders[17].kill9();
+    until(|| got.load(SeqCst) == 1);
+    assert!(killed.elapsed() < Duration::from_millis(250), "{:?}", killed.elapsed());
+    all_end_well(vec![late]);
+}
+
+#[test]
+fn no_timeout_is_late_beside_a_process_stopped_anywhere_inside() {
+    let semaphore = semaphore(1000);
+    let _test = support::test(60);
+    let mut busy = fork(|| {
+        loop {
+            drop(semaphore.acquire().unwrap());
+        }
+    });
+    let mut rng = support::Rng::new(1);
+    for _ in 0..100 {
+        let pause = Instant::now();
+        until(|| pause.elapsed() > Duration::from_micros(1000 + rng.below(300)));
+        busy.signal(libc::SIGSTOP);
+        until(|| support::procfs::state(busy.pid()) == Some('T'));
+        let start = Instant::now();
+        let value = semaphore.value().unwrap();
+        assert!(value >= 999, "{value}");
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        busy.signal(libc::SIGCONT);
+    }
+    busy.kill9();
+    assert_eq!(semaphore.value().unwrap(), 1000);
 }
 
 /// More waiters than the ledger has places for.

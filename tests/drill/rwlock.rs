@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use ipc_sync::{Registry, RwLock};
 
-use crate::Outcome;
 use crate::support::chaos::Plan;
 use crate::support::shared;
+use crate::{Outcome, lost_wakes};
 
 #[derive(Default)]
 struct Account {
@@ -43,6 +43,7 @@ fn shape(writers: usize, plan: Plan) -> Outcome {
         ("torn reads", count(&account.torn)),
         ("double writers", count(&account.double_writers)),
         ("locks lost", lost),
+        ("lost wakes", lost_wakes(&report, rescued)),
     ];
     Outcome::new(
         &format!("rwlock {writers} writers {} readers", plan.workers - writers),

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use ipc_sync::{Me, Registry, Semaphore};
 
-use crate::Outcome;
 use crate::support::chaos::Plan;
 use crate::support::{Rng, shared};
+use crate::{Outcome, lost_wakes};
 
 /// Workers of any shape.
 const MOST: usize = 8;
@@ -45,8 +45,11 @@ fn shape(plan: Plan, permits: u32) -> Outcome {
     let rescued = rescues() - before;
     let (operations, forgotten) = (count(&account.operations), count(&account.forgotten));
     let done = format!("operations {operations} forgotten {forgotten} rescues {rescued}");
-    let counts =
-        [("over the limit", count(&account.over_limit)), ("permits lost", u64::from(permits.abs_diff(left)))];
+    let counts = [
+        ("over the limit", count(&account.over_limit)),
+        ("permits lost", u64::from(permits.abs_diff(left))),
+        ("lost wakes", lost_wakes(&report, rescued)),
+    ];
     Outcome::new(&format!("semaphore {} processes {permits} permits", plan.workers), &report, done, &counts)
 }
 

@@ -227,12 +227,48 @@ fn a_party_that_execs_is_lost() {
     let _test = support::test(20);
     let child = fork(|| {
         barrier.wait_timeout(LONG).unwrap();
-        let arguments = [c"/bin/sleep".as_ptr(), c"10".as_ptr(), std::ptr::null()];
-        // SAFETY: a program and a list of arguments that ends with null, all alive.
-        unsafe { libc::execv(arguments[0], arguments.as_ptr()) };
+        exec();
     });
     barrier.wait_timeout(LONG).unwrap();
     assert_eq!(tell(barrier.wait_timeout(LONG)), died(child.pid()));
+}
+
+/// Goes on as another program.
+fn exec() {
+    let arguments = [c"/bin/sleep".as_ptr(), c"10".as_ptr(), std::ptr::null()];
+    // SAFETY: a program and a list of arguments that ends with null, all alive.
+    unsafe { libc::execv(arguments[0], arguments.as_ptr()) };
+}
+
+/// What its main thread does not take part in, an exec ends as a thread ends.
+#[test]
+fn an_exec_ends_the_threads_of_its_process() {
+    let barrier = barrier(2);
+    let _test = support::test(20);
+    let child = fork(|| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..3).for_each(|_| _ = barrier.wait_timeout(LONG)));
+            until(|| barrier.broken());
+            exec();
+        })
+    });
+    barrier.wait_timeout(LONG).unwrap();
+    until(|| barrier.waiting() == 1);
+    barrier.abort().unwrap();
+    until(|| std::fs::read_to_string(format!("/proc/{}/comm", child.pid())).unwrap() == "sleep\n");
+    barrier.reset().unwrap();
+    assert_eq!(tell(barrier.wait_timeout(Duration::from_millis(250))), TIMED_OUT, "it is forgotten");
+    barrier.reset().unwrap();
+
+    let child = fork(|| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| _ = barrier.wait_timeout(LONG));
+            until(|| barrier.waiting() == 1);
+            exec();
+        })
+    });
+    until(|| std::fs::read_to_string(format!("/proc/{}/comm", child.pid())).unwrap() == "sleep\n");
+    assert_eq!(tell(barrier.wait_timeout(LONG)), died(child.pid()), "it stood in the round");
 }
 
 #[test]

@@ -124,6 +124,27 @@ fn one_gives_up_and_the_round_ends_alike_for_all() {
     });
 }
 
+/// While the last to arrive lets a sleeper go.
+#[test]
+fn one_gives_up_beside_a_sleeper_and_the_round_ends_alike_for_all() {
+    explore(SWITCHES, || {
+        let scene = Arc::new((RawBarrier::<3>::default(), Registry::default()));
+        scene.0.init(3);
+        let wait = |scene: &(RawBarrier<3>, Registry), slot, deadline| {
+            scene.0.wait(&Me::new(slot, &scene.1), deadline, None::<fn()>)
+        };
+        let others = [1, 2].map(|slot| {
+            let scene = scene.clone();
+            spawn(move || wait(&scene, slot, Deadline::NEVER))
+        });
+        let here = wait(&scene, 0, Deadline::NOW);
+        let there = others.map(|other| other.join().unwrap());
+        let ended = [here, there[0], there[1]];
+        let late = Err(Refusal::Broken(Cause::TimedOut));
+        assert!(ended.iter().all(Result::is_ok) || ended == [late; 3], "{ended:?}");
+    });
+}
+
 #[test]
 fn one_that_dies_as_it_gives_up_leaves_nobody_waiting() {
     world::each_death(SWITCHES, |mortal| {

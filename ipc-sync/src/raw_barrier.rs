@@ -195,6 +195,13 @@ impl<const N: usize> RawBarrier<N> {
         self.round.load(Relaxed) & BROKEN != 0
     }
 
+    /// For its model: whether a round was released and is not counted yet.
+    #[cfg(test)]
+    #[allow(dead_code)]
+    pub(crate) fn has_released(&self) -> bool {
+        self.round.load(Relaxed) & (RELEASED | BROKEN) == RELEASED
+    }
+
     /// How many have arrived in a round that is neither full nor broken.
     pub(crate) fn waiting(&self) -> usize {
         let word = self.round.load(Relaxed);

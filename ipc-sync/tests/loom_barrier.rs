@@ -208,6 +208,27 @@ fn a_party_that_dies_before_any_step_leaves_nobody_waiting() {
     });
 }
 
+/// It has set RELEASED, and another comes before the sleeper looks.
+#[test]
+fn a_round_stays_released_whose_last_party_dies_of_it() {
+    world::each_death(SWITCHES - 1, |mortal| {
+        let scene = Scene::new();
+        let survivor = party(&scene, 1);
+        let (there, mortal) = (scene.clone(), mortal.clone());
+        let dying = spawn(move || {
+            let me = Me::new(2, &there.registry);
+            let lived = mortal.live(|| _ = there.wait(&me));
+            there.registry.bury(&me);
+            lived
+        });
+        let lived = dying.join().unwrap();
+        let released = scene.barrier.has_released();
+        scene.barrier.abort(&Me::new(0, &scene.registry)).unwrap();
+        let told = survivor.join().unwrap();
+        assert!(told.is_ok() || !lived && !released, "{told:?}");
+    });
+}
+
 /// Who breaks a round, or resets it, dies at it: those who wait are told by it or by the next.
 #[test]
 fn one_that_dies_as_it_resets_leaves_nobody_waiting() {

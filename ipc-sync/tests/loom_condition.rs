@@ -88,7 +88,7 @@ fn whoever_is_notified_wakes_and_nobody_else() {
 /// The first dies at any step of its sleep or of its way out; what it was given reaches the second, once.
 #[test]
 fn a_dying_waiter_hands_its_notification_on() {
-    each_death(SWITCHES, |mortal| {
+    each_death(SWITCHES - 1, |mortal| {
         let scene = Arc::new(Scene::default());
         let (first, second, last) = (scene.enter(0), scene.enter(1), scene.enter(2));
         let first = mortal_waiter(&scene, mortal, 0, first);
@@ -109,7 +109,7 @@ fn a_dying_waiter_hands_its_notification_on() {
 /// Those it had not come to are still there for the next notifier.
 #[test]
 fn a_dying_notifier_leaves_each_waiter_notified_or_waiting() {
-    each_death(SWITCHES, |mortal| {
+    each_death(SWITCHES - 1, |mortal| {
         let scene = Arc::new(Scene::default());
         let (first, second) = (scene.enter(0), scene.enter(1));
         let first = waiter(&scene, 0, first);
@@ -129,7 +129,7 @@ fn a_dying_notifier_leaves_each_waiter_notified_or_waiting() {
 /// The heir dies while it buries: the next one inherits, and nobody inherits twice.
 #[test]
 fn a_dying_heir_hands_it_on_once() {
-    each_death(SWITCHES, |mortal| {
+    each_death(SWITCHES - 1, |mortal| {
         let scene = Arc::new(Scene::default());
         let (_, second, third, last) = (scene.enter(0), scene.enter(1), scene.enter(2), scene.enter(3));
         assert_eq!(scene.notify(3, 1), 1);
@@ -151,7 +151,7 @@ fn a_dying_heir_hands_it_on_once() {
 /// The oldest leaves without the leaf lock while it is notified: it has the notification or the next one does.
 #[test]
 fn who_slips_away_takes_its_notification_or_leaves_it_to_the_next() {
-    each_death(SWITCHES, |mortal| {
+    each_death(SWITCHES - 1, |mortal| {
         let scene = Arc::new(Scene::default());
         let (first, second, last) = (scene.enter(0), scene.enter(1), scene.enter(2));
         let (leaver, mortal) = (scene.clone(), mortal.clone());
@@ -177,7 +177,7 @@ fn who_slips_away_takes_its_notification_or_leaves_it_to_the_next() {
 /// The second leaves before the first: the third must watch the first from then on.
 #[test]
 fn who_leaves_early_closes_the_chain_behind_it() {
-    each_death(SWITCHES, |mortal| {
+    each_death(SWITCHES - 1, |mortal| {
         let scene = Arc::new(Scene::default());
         let (first, second, third) = (scene.enter(0), scene.enter(1), scene.enter(2));
         assert_eq!(scene.notify(3, 2), 2);

@@ -347,3 +347,28 @@ fn refuse(calls: &[libc::c_long]) {
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     }
 }
+
+/// A thread of the parent may be making locks at the instant of the fork; it does not exist in the child.
+#[test]
+fn a_forked_child_makes_locks_whatever_its_parents_threads_did() {
+    let _first = Lock::new().unwrap();
+    let _test = support::test(60);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let name = support::unique("forked");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(SeqCst) {
+                drop((Lock::new().unwrap(), Lock::named(&name).unwrap()));
+            }
+        });
+        for _ in 0..300 {
+            let mut child = fork(|| drop(Lock::new().unwrap().lock().unwrap()));
+            let status = child.wait();
+            if status != Status::Code(0) {
+                stop.store(true, SeqCst);
+            }
+            assert_eq!(status, Status::Code(0));
+        }
+        stop.store(true, SeqCst);
+    });
+}

@@ -320,11 +320,16 @@ impl Report {
         }
     }
 
-    /// Prints the report and fails unless every survivor finished, and none needed a backstop.
+    /// Whether every survivor finished, and none needed a backstop.
+    pub fn is_clean(&self) -> bool {
+        self.points > 0 && self.failures() + self.slow == 0
+    }
+
+    /// Prints the report and fails unless it is clean.
     #[track_caller]
     pub fn assert_clean(&self) {
         println!("{self}");
-        assert!(self.points > 0 && self.failures() + self.slow == 0, "{self}\n{}", self.failures.join("\n"));
+        assert!(self.is_clean(), "{self}\n{}", self.failures.join("\n"));
     }
 
     /// Prints the report and fails unless some survivor did not finish, was wrong, or needed a backstop: for mutants.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use multiprocess::sync::{Condition, ReentrantLock, Registry};
 use multiprocess::{Array, Barrier, Event, Lock, RwLock, Semaphore, Value};
 
-use support::{Child, Status, asleep, fork, say, shared, unique, until};
+use support::{Child, Status, asleep, fork, hold, say, shared, unique, until};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
@@ -70,12 +70,7 @@ fn test(seconds: u64) -> support::Test {
 
 /// Holds all of it in a child.
 fn holder(all: &[Holdable]) -> Child {
-    let held = shared::<AtomicU32>();
-    let child = fork(|| {
-        hold_all(all, held);
-    });
-    until(|| held.load(SeqCst) == 1);
-    child
+    hold(|| all.iter().for_each(|object| (object.hold)()))
 }
 
 fn hold_all(all: &[Holdable], held: &AtomicU32) -> ! {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use common::support::{Status, asleep, until_within};
+use common::support::{Status, alarms, asleep, until_within};
 use common::{bytes, echo, peer, support};
 use ipc_pipe::{Connection, RecvError, TryRecvError};
 
@@ -62,15 +62,7 @@ fn storm() {
     extern "C" fn count(_: i32) {
         SIGNALS.fetch_add(1, SeqCst);
     }
-    let every = libc::timeval { tv_sec: 0, tv_usec: 100 };
-    let timer = libc::itimerval { it_interval: every, it_value: every };
-    // SAFETY: a sigaction may be zero; the handler touches an atomic only; both structures live during the calls.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = count as extern "C" fn(i32) as usize;
-        assert_eq!(libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()), 0);
-        assert_eq!(libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()), 0);
-    }
+    alarms(count, 100);
 }
 
 #[test]

@@ -7,10 +7,23 @@
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Looks at a taken lock with a pause between, then with a yield between, before sleeping. On two processors a short
-/// section ends within a few pauses; on one the owner was preempted, and a yield lets it go on.
-pub(crate) const PAUSES: u32 = 40;
-pub(crate) const YIELDS: u32 = 20;
+/// Looks with a pause between, then with a yield between, before sleeping. On two processors a short section ends within
+/// a few pauses; on one the owner was preempted, and a yield lets it go on.
+const PAUSES: u32 = 40;
+const YIELDS: u32 = 20;
+
+/// A few more looks before sleeping: true = ready. Bounded: whom one waits for may be dead.
+#[inline(always)]
+pub(crate) fn spin(mut ready: impl FnMut() -> bool) -> bool {
+    (0..PAUSES + YIELDS).any(|round| {
+        if round < PAUSES {
+            spin_loop()
+        } else {
+            yield_now()
+        }
+        ready()
+    })
+}
 
 /// A full barrier: what was stored before is seen before what is loaded after.
 ///

@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use crate::futex::{self, Woken};
 use crate::ledger::{Entry, Ledger};
-use crate::primitive::{AtomicU32, Ordering::*, PAUSES, YIELDS, spin_loop, yield_now};
+use crate::primitive::{AtomicU32, Ordering::*, spin};
 use crate::raw_lock::{Acquired, RawLock, RawLockError};
 use crate::{BACKSTOP, Deadline, Me, Registry};
 
@@ -322,7 +322,7 @@ impl<const N: usize> RawBarrier<N> {
 
     /// Waits for the others; the round ends for all of them alike.
     fn stay(&self, me: &Me, arrival: &Arrival, deadline: Deadline) -> Result<(), Refusal> {
-        let looked = !deadline.has_passed() && self.spin(arrival.round);
+        let looked = !deadline.has_passed() && spin(|| !self.is_open(arrival.round));
         if !looked && !self.watch(me, arrival.round, deadline)? {
             self.quit(arrival.round);
         }
@@ -550,18 +550,6 @@ impl<const N: usize> RawBarrier<N> {
         let result = f();
         self.lock.unlock();
         Ok(result)
-    }
-
-    /// A few looks: true = the round is over.
-    fn spin(&self, round: u32) -> bool {
-        (0..PAUSES + YIELDS).any(|turn| {
-            if turn < PAUSES {
-                spin_loop()
-            } else {
-                yield_now()
-            }
-            !self.is_open(round)
-        })
     }
 
     /// Sleeps until `round` is over, and breaks it if a party is lost; false = `deadline` came.

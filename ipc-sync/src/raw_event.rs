@@ -18,7 +18,7 @@
 
 use crate::Deadline;
 use crate::futex::{self, Woken};
-use crate::primitive::{AtomicU32, Ordering::*, PAUSES, YIELDS, spin_loop, yield_now};
+use crate::primitive::{AtomicU32, Ordering::*, spin};
 
 const SET: u32 = 1;
 const ASLEEP_BIT: u32 = 31;
@@ -84,7 +84,8 @@ impl RawEvent {
     #[cold]
     #[inline(never)]
     fn wait_slow(&self, unset: u32, deadline: Deadline, rescued: fn()) -> bool {
-        if deadline != Deadline::NOW && self.spin(unset) {
+        // What comes soon comes without a system call on either side.
+        if deadline != Deadline::NOW && spin(|| self.0.load(Acquire) & !ASLEEP != unset) {
             return true;
         }
         let (mut overslept, mut rounds) = (false, 0);
@@ -113,17 +114,5 @@ impl RawEvent {
     fn sleep(&self, unset: u32, deadline: Deadline, rounds: u32) -> Woken {
         let backstops = if rounds < SHORT_ROUNDS { 1 } else { LONG_ROUND };
         futex::wait(&self.0, unset | ASLEEP, deadline.min(Deadline::after(crate::BACKSTOP * backstops)))
-    }
-
-    /// A few more looks: what comes soon comes without a system call on either side.
-    fn spin(&self, unset: u32) -> bool {
-        (0..PAUSES + YIELDS).any(|round| {
-            if round < PAUSES {
-                spin_loop()
-            } else {
-                yield_now()
-            }
-            self.0.load(Acquire) & !ASLEEP != unset
-        })
     }
 }

@@ -22,7 +22,7 @@
 use crate::Deadline;
 use crate::Me;
 use crate::futex::{self, Woken};
-use crate::primitive::{AtomicU32, Ordering::*, PAUSES, YIELDS, spin_loop, yield_now};
+use crate::primitive::{AtomicU32, Ordering::*, spin};
 use crate::registry::{Owner, Registry, TOKEN};
 
 const WAITERS: u32 = 1 << 31;
@@ -120,14 +120,7 @@ impl RawLock {
 
     /// A few more looks. Bounded: the owner may be dead.
     fn spin(&self, me: &Me) -> bool {
-        (0..PAUSES + YIELDS).any(|round| {
-            if round < PAUSES {
-                spin_loop()
-            } else {
-                yield_now()
-            }
-            self.0.load(Relaxed) == 0 && self.take(0, me.token())
-        })
+        spin(|| self.0.load(Relaxed) == 0 && self.take(0, me.token()))
     }
 
     /// Sleeps on the word and on its owner's, or returns at once if one of them changed.

@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use crate::futex;
 use crate::ledger::{Entry, Ledger};
-use crate::primitive::{AtomicU32, Ordering::*, full_fence};
+use crate::primitive::{AtomicU32, Ordering::*, full_fence, spin};
 use crate::raw_lock::{Acquired, RawLock, RawLockError};
-use crate::watch::{Watch, spin};
+use crate::watch::Watch;
 use crate::{Deadline, Me};
 
 const ASLEEP: u32 = 1 << 30;

@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use crate::futex;
 use crate::ledger::{Entry, Ledger};
-use crate::primitive::{AtomicU32, Ordering::*};
+use crate::primitive::{AtomicU32, Ordering::*, spin};
 use crate::raw_lock::{Acquired, RawLock, RawLockError};
-use crate::watch::{Watch, spin};
+use crate::watch::Watch;
 use crate::{Deadline, Me};
 
 /// Most permits of any semaphore.

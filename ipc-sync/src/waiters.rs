@@ -41,7 +41,7 @@ use std::time::Duration;
 use ipc_shm::Cells;
 
 use crate::futex::{self, Woken};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering::*, PAUSES, YIELDS, full_fence, spin_loop, yield_now};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering::*, full_fence, spin};
 use crate::raw_lock::{Acquired, RawLock, RawLockError};
 use crate::registry::Registry;
 use crate::{BACKSTOP, Deadline, Me};
@@ -136,7 +136,7 @@ impl<const N: usize> Waiters<N> {
         let registry = me.registry();
         let state = &self.waiters[wait.place].state;
         if deadline != Deadline::NOW {
-            spin(state);
+            spin(|| state.load(Relaxed) & NOTIFIED != 0); // one that comes now needs no system call
         }
         loop {
             let woken = wait.rest(registry, state, deadline);
@@ -375,19 +375,6 @@ impl<const N: usize> Waiters<N> {
 /// Nobody has the leaf lock for long, so who may not wait does wait for that.
 fn at_least_passing(deadline: Deadline) -> Deadline {
     if deadline == Deadline::NEVER { deadline } else { deadline.max(Deadline::after(PASSING)) }
-}
-
-/// A few more looks before sleeping: a notification that comes now needs no system call.
-fn spin(state: &AtomicU32) {
-    let notified = |round| {
-        if round < PAUSES {
-            spin_loop()
-        } else {
-            yield_now()
-        }
-        state.load(Relaxed) & NOTIFIED != 0
-    };
-    _ = (0..PAUSES + YIELDS).any(notified);
 }
 
 impl Wait {

@@ -4,7 +4,7 @@
 //! /proc is asked too, and an owner that makes no sense for about a second is an error and no owner.
 
 use crate::futex::Woken;
-use crate::primitive::{AtomicU32, PAUSES, YIELDS, spin_loop, yield_now};
+use crate::primitive::AtomicU32;
 use crate::registry::Owner;
 use crate::{BACKSTOP, Deadline, Me};
 
@@ -63,16 +63,4 @@ impl<'a> Watch<'a> {
             self.me.registry().count_rescue();
         }
     }
-}
-
-/// A few more looks before sleeping. Bounded: whom one waits for may be dead.
-pub(crate) fn spin(mut ready: impl FnMut() -> bool) -> bool {
-    (0..PAUSES + YIELDS).any(|round| {
-        if round < PAUSES {
-            spin_loop()
-        } else {
-            yield_now()
-        }
-        ready()
-    })
 }

@@ -9,7 +9,7 @@ use ipc_sync::{Barrier, BarrierError, BrokenBarrier, Lock, NamedError, Registry}
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use support::{Child, Rng, Status, asleep, fork, shared, until};
+use support::{Child, Rng, Status, asleep, fork, join, shared, storm_of_alarms, until};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -24,10 +24,6 @@ fn rescues() -> u32 {
 
 fn milliseconds(start: Instant) -> u128 {
     start.elapsed().as_millis()
-}
-
-fn join(children: impl IntoIterator<Item = Child>) {
-    children.into_iter().for_each(|mut child| assert_eq!(child.wait(), Status::Code(0)));
 }
 
 /// A child that waits at `barrier` and tells how that ended: 1 + the index, or 1000 + what broke it.
@@ -634,20 +630,6 @@ fn signals_disturb_nobody() {
     };
     join([party(), party(), party()]);
     check(account, 3, ROUNDS);
-}
-
-/// SIGALRM every 100 µs, without SA_RESTART.
-fn storm_of_alarms() {
-    extern "C" fn ignore(_: i32) {}
-    // SAFETY: a zeroed sigaction is one without flags and with an empty mask; the handler does nothing.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = ignore as *const () as usize;
-        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
-        let every = libc::timeval { tv_sec: 0, tv_usec: 100 };
-        let timer = libc::itimerval { it_interval: every, it_value: every };
-        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
-    }
 }
 
 /// What parties that are killed at random tell of themselves.

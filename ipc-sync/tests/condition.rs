@@ -14,7 +14,7 @@ use ipc_sync::{Condition, ConditionError, Lock, LockGuard, ReentrantLock, TryLoc
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use support::{Child, Status, asleep, fork, shared, until, until_within};
+use support::{Child, asleep, fork, join, shared, storm_of_alarms, until, until_within};
 
 const LONG: Duration = Duration::from_secs(10);
 /// News of a death, or of anything else, never takes longer.
@@ -56,10 +56,6 @@ impl Room {
     fn says(&self, text: &str) -> bool {
         format!("{:?}", self.condition).contains(text)
     }
-}
-
-fn join(children: impl IntoIterator<Item = Child>) {
-    children.into_iter().for_each(|mut child| assert_eq!(child.wait(), Status::Code(0)));
 }
 
 #[test]
@@ -485,20 +481,6 @@ fn signals_do_not_end_a_wait() {
     until(|| woken.load(SeqCst) == 2 && room.says("waiters: 2"));
     assert_eq!(room.condition.notify(2).unwrap(), 2);
     join(waiters);
-}
-
-/// SIGALRM every 100 µs, without SA_RESTART.
-fn storm_of_alarms() {
-    extern "C" fn ignore(_: i32) {}
-    // SAFETY: a zeroed sigaction is one without flags and with an empty mask; the handler does nothing.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = ignore as *const () as usize;
-        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
-        let every = libc::timeval { tv_sec: 0, tv_usec: 100 };
-        let timer = libc::itimerval { it_interval: every, it_value: every };
-        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
-    }
 }
 
 #[test]

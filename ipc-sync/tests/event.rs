@@ -12,7 +12,7 @@ mod support;
 
 use support::chaos::Plan;
 use support::step::Script;
-use support::{Child, Status, asleep, fork, shared, until};
+use support::{Child, alarms, asleep, fork, join, shared, storm_of_alarms, until};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -37,10 +37,6 @@ fn waiter(event: &Event, through: &AtomicU32) -> Child {
     });
     asleep(child.pid());
     child
-}
-
-fn join(children: impl IntoIterator<Item = Child>) {
-    children.into_iter().for_each(|mut child| assert_eq!(child.wait(), Status::Code(0)));
 }
 
 /// One runner of each kind is given its handle and its turn.
@@ -272,11 +268,10 @@ fn a_timeout_covers_the_whole_call() {
 
 #[test]
 fn signals_do_not_end_a_wait_early() {
-    extern "C" fn ignore(_: i32) {}
     let event = event();
     let _test = support::test(30);
     let waiter = fork(|| {
-        alarms(ignore, 100);
+        storm_of_alarms();
         let start = Instant::now();
         assert!(!event.wait_timeout(Duration::from_millis(300)));
         assert!((300..2000).contains(&milliseconds(start)), "{:?}", start.elapsed());
@@ -311,19 +306,6 @@ fn a_signal_handler_may_set_it() {
         }
     });
     join([child]);
-}
-
-/// SIGALRM every so many µs, without SA_RESTART.
-fn alarms(handler: extern "C" fn(i32), microseconds: libc::suseconds_t) {
-    // SAFETY: a zeroed sigaction is one without flags and with an empty mask; the handlers above touch atomics only.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as *const () as usize;
-        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
-        let every = libc::timeval { tv_sec: 0, tv_usec: microseconds };
-        let timer = libc::itimerval { it_interval: every, it_value: every };
-        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
-    }
 }
 
 #[test]

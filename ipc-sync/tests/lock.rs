@@ -9,7 +9,7 @@ use ipc_sync::{Lock, LockError, Me, Registry, TryLockError};
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use support::{Child, Status, asleep, fork, shared, until};
+use support::{Child, Status, asleep, fork, hold, shared, storm_of_alarms, until};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -20,16 +20,7 @@ fn lock() -> Lock {
 
 /// A child that takes `lock` and keeps it.
 fn holder(lock: &Lock) -> Child {
-    let held = shared::<AtomicU32>();
-    let child = fork(|| {
-        std::mem::forget(lock.lock().unwrap());
-        held.store(1, SeqCst);
-        loop {
-            std::thread::park();
-        }
-    });
-    until(|| held.load(SeqCst) == 1);
-    child
+    hold(|| std::mem::forget(lock.lock().unwrap()))
 }
 
 fn rescues() -> u32 {
@@ -318,20 +309,6 @@ fn signals_do_not_end_a_wait_early() {
     });
     assert_eq!(waiter.wait(), Status::Code(0));
     owner.kill9();
-}
-
-/// SIGALRM every 100 µs, without SA_RESTART.
-fn storm_of_alarms() {
-    extern "C" fn ignore(_: i32) {}
-    // SAFETY: a zeroed sigaction is one without flags and with an empty mask; the handler does nothing.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = ignore as *const () as usize;
-        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
-        let every = libc::timeval { tv_sec: 0, tv_usec: 100 };
-        let timer = libc::itimerval { it_interval: every, it_value: every };
-        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
-    }
 }
 
 /// What cleans up while its thread unwinds did not panic itself.

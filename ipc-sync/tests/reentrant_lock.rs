@@ -13,7 +13,7 @@ use ipc_sync::{Lock, LockError, ReentrantGuard, ReentrantLock, TryLockError};
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use support::{Child, Rng, Status, asleep, fork, shared, until};
+use support::{Child, Rng, Status, asleep, fork, hold, shared, until};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -33,16 +33,7 @@ fn is_taken(lock: &ReentrantLock) -> bool {
 
 /// A child that takes `lock` at so many levels and keeps it.
 fn holder(lock: &ReentrantLock, levels: u32) -> Child {
-    let held = shared::<AtomicU32>();
-    let child = fork(|| {
-        (0..levels).for_each(|_| forget(lock.lock().unwrap()));
-        held.store(1, SeqCst);
-        loop {
-            std::thread::park();
-        }
-    });
-    until(|| held.load(SeqCst) == 1);
-    child
+    hold(|| (0..levels).for_each(|_| forget(lock.lock().unwrap())))
 }
 
 #[test]

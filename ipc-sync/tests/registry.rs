@@ -17,7 +17,7 @@ use ipc_sync::{Lock, LockError, Me, Registry, TryLockError};
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use support::{Status, asleep, fork, say, shared, shared_slice, until};
+use support::{Status, asleep, fork, hold, say, shared, shared_slice, until};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -112,15 +112,7 @@ fn a_damaged_word_is_an_error_and_never_an_owner() {
 fn a_damaged_slot_is_an_error_and_never_a_second_owner() {
     let lock = Lock::new().unwrap();
     let _test = support::test(60);
-    let held = shared::<AtomicU32>();
-    let mut owner = fork(|| {
-        std::mem::forget(lock.lock().unwrap());
-        held.store(1, SeqCst);
-        loop {
-            std::thread::park();
-        }
-    });
-    until(|| held.load(SeqCst) == 1);
+    let mut owner = hold(|| std::mem::forget(lock.lock().unwrap()));
     let slot = 128 + 128 + (word(&lock) & 0x3fff) as usize * 32;
     let registry = ipc_shm::Mapping::of(Registry::get().unwrap().descriptor().clone()).unwrap();
     let mut good = [0; 32];
@@ -298,15 +290,8 @@ fn without(calls: &[libc::c_long]) {
     private_shm_or_skip("a private /dev/shm");
     let lock = Lock::new().unwrap();
     for round in 0..5 {
-        let (held, through) = (shared::<AtomicU32>(), shared::<AtomicU32>());
-        let mut owner = fork(|| {
-            std::mem::forget(lock.lock().unwrap());
-            held.store(1, SeqCst);
-            loop {
-                std::thread::park();
-            }
-        });
-        until(|| held.load(SeqCst) == 1);
+        let through = shared::<AtomicU32>();
+        let mut owner = hold(|| std::mem::forget(lock.lock().unwrap()));
         let mut waiter = fork(|| {
             assert!(lock.lock().unwrap().owner_died());
             through.store(1, SeqCst);

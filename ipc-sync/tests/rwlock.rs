@@ -14,7 +14,9 @@ mod support;
 
 use support::chaos::Plan;
 use support::step::Script;
-use support::{Child, Status, asleep, fork, shared, unique, until};
+use support::{
+    Child, Status, Times, asleep, assert_exact, fork, hold, join, shared, storm_of_alarms, unique, until,
+};
 
 const LONG: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,66 +33,16 @@ fn rwlock() -> RwLock {
     POOL[NEXT.fetch_add(1, SeqCst)].clone()
 }
 
-/// A child that does `take`, which should leak its guards, and stays.
-fn holder(take: impl FnOnce()) -> Child {
-    let held = shared::<AtomicU32>();
-    let child = fork(|| {
-        take();
-        held.store(1, SeqCst);
-        loop {
-            std::thread::park();
-        }
-    });
-    until(|| held.load(SeqCst) == 1);
-    child
-}
-
 fn reader(lock: &RwLock) -> Child {
-    holder(|| std::mem::forget(lock.read().unwrap()))
+    hold(|| std::mem::forget(lock.read().unwrap()))
 }
 
 fn writer(lock: &RwLock) -> Child {
-    holder(|| std::mem::forget(lock.write().unwrap()))
+    hold(|| std::mem::forget(lock.write().unwrap()))
 }
 
 fn would_block<T>(result: &Result<T, TryRwLockError>) -> bool {
     matches!(result, Err(TryRwLockError::WouldBlock))
-}
-
-fn all_end_well(children: Vec<Child>) {
-    children.into_iter().for_each(|mut child| assert_eq!(child.wait(), Status::Code(0)));
-}
-
-/// What an operation took in each of many rounds.
-#[derive(Default)]
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn lap(&mut self, start: Instant) {
-        self.0.push(start.elapsed());
-    }
-
-    /// Below a backstop in nine of ten rounds: a lost wake costs one each time, a busy machine now and then.
-    #[track_caller]
-    fn assert_soon(mut self) {
-        self.0.sort();
-        let most = self.0[self.0.len() * 9 / 10];
-        assert!(most < Duration::from_millis(90), "{most:?} of {:?}", self.0);
-    }
-}
-
-/// The best of a few tries is exact to 20 ms, and none is too short.
-#[track_caller]
-fn assert_exact(timeout: Duration, wait: impl Fn(Duration)) {
-    let took = (0..5).map(|_| {
-        let start = Instant::now();
-        wait(timeout);
-        let took = start.elapsed();
-        assert!(took >= timeout, "{took:?}");
-        took
-    });
-    let best = took.min().unwrap();
-    assert!(best < timeout + Duration::from_millis(20), "{best:?}");
 }
 
 /// What a writer keeps equal and a reader finds equal.
@@ -149,7 +101,7 @@ fn no_reader_sees_a_write_half_done() {
             }
         }
     };
-    all_end_well((0..6).map(|i| fork(|| work(i % 3 == 0))).collect());
+    join((0..6).map(|i| fork(|| work(i % 3 == 0))));
     assert_eq!(pair.left.load(SeqCst), 20_000);
 }
 
@@ -233,7 +185,7 @@ fn leaving_wakes_sleepers_at_once() {
         waiters.iter().for_each(|waiter| asleep(waiter.pid()));
         let start = Instant::now();
         drop(writes);
-        all_end_well(waiters);
+        join(waiters);
         times.lap(start);
     }
     times.assert_soon();
@@ -288,7 +240,7 @@ fn writers_do_not_starve_beside_spinning_readers() {
         drop(lock.write_timeout(Duration::from_secs(2)).unwrap());
     }
     over.store(1, SeqCst);
-    all_end_well(readers);
+    join(readers);
 }
 
 /// Readers that pass the gate are in nobody's way.
@@ -342,20 +294,6 @@ fn signals_do_not_end_a_wait_early() {
             assert!(start.elapsed() < 2 * timeout, "{:?}", start.elapsed());
         });
         assert_eq!(waiter.wait(), Status::Code(0));
-    }
-}
-
-/// SIGALRM every 100 µs, without SA_RESTART.
-fn storm_of_alarms() {
-    extern "C" fn ignore(_: i32) {}
-    // SAFETY: a zeroed sigaction is one without flags and with an empty mask; the handler does nothing.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = ignore as *const () as usize;
-        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
-        let every = libc::timeval { tv_sec: 0, tv_usec: 100 };
-        let timer = libc::itimerval { it_interval: every, it_value: every };
-        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
     }
 }
 

@@ -13,7 +13,9 @@ mod support;
 
 use support::chaos::Plan;
 use support::step::Script;
-use support::{Child, Status, asleep, fork, shared, unique, until};
+use support::{
+    Child, Status, Times, asleep, assert_exact, fork, hold, join, shared, storm_of_alarms, unique, until,
+};
 
 const LONG: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,60 +36,11 @@ fn semaphore(permits: u32) -> Semaphore {
 
 /// A child that takes `count` permits and keeps them.
 fn holder(semaphore: &Semaphore, count: u32) -> Child {
-    let held = shared::<AtomicU32>();
-    let child = fork(|| {
-        (0..count).for_each(|_| std::mem::forget(semaphore.acquire().unwrap()));
-        held.store(1, SeqCst);
-        park();
-    });
-    until(|| held.load(SeqCst) == 1);
-    child
-}
-
-fn park() -> ! {
-    loop {
-        std::thread::park();
-    }
+    hold(|| (0..count).for_each(|_| std::mem::forget(semaphore.acquire().unwrap())))
 }
 
 fn would_block<T>(result: &Result<T, TryAcquireError>) -> bool {
     matches!(result, Err(TryAcquireError::WouldBlock))
-}
-
-fn all_end_well(children: Vec<Child>) {
-    children.into_iter().for_each(|mut child| assert_eq!(child.wait(), Status::Code(0)));
-}
-
-/// What an operation took in each of many rounds.
-#[derive(Default)]
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn lap(&mut self, start: Instant) {
-        self.0.push(start.elapsed());
-    }
-
-    /// Below a backstop in nine of ten rounds: a lost wake costs one each time, a busy machine now and then.
-    #[track_caller]
-    fn assert_soon(mut self) {
-        self.0.sort();
-        let most = self.0[self.0.len() * 9 / 10];
-        assert!(most < Duration::from_millis(90), "{most:?} of {:?}", self.0);
-    }
-}
-
-/// The best of a few tries is exact to 20 ms, and none is too short.
-#[track_caller]
-fn assert_exact(timeout: Duration, wait: impl Fn(Duration)) {
-    let took = (0..5).map(|_| {
-        let start = Instant::now();
-        wait(timeout);
-        let took = start.elapsed();
-        assert!(took >= timeout, "{took:?}");
-        took
-    });
-    let best = took.min().unwrap();
-    assert!(best < timeout + Duration::from_millis(20), "{best:?}");
 }
 
 #[test]
@@ -116,7 +69,7 @@ fn never_more_inside_than_permits() {
             inside.fetch_sub(1, SeqCst);
         }
     };
-    all_end_well((0..4).map(|_| fork(work)).collect());
+    join((0..4).map(|_| fork(work)));
     assert_eq!(done.load(SeqCst), 80_000);
     assert_eq!(semaphore.value().unwrap(), 2);
 }
@@ -201,7 +154,7 @@ fn three_permits_of_the_dead_wake_three_waiters() {
         waiters.iter().for_each(|waiter| asleep(waiter.pid()));
         let start = Instant::now();
         dying.kill9();
-        all_end_well(waiters);
+        join(waiters);
         times.lap(start);
     }
     times.assert_soon();
@@ -327,7 +280,7 @@ fn release_adds_permits_and_wakes() {
         let start = Instant::now();
         semaphore.release().unwrap();
         semaphore.release().unwrap();
-        all_end_well(waiters);
+        join(waiters);
         times.lap(start);
     }
     times.assert_soon();
@@ -360,20 +313,6 @@ fn signals_do_not_end_a_wait_early() {
         assert!((300..600).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     });
     assert_eq!(waiter.wait(), Status::Code(0));
-}
-
-/// SIGALRM every 100 µs, without SA_RESTART.
-fn storm_of_alarms() {
-    extern "C" fn ignore(_: i32) {}
-    // SAFETY: a zeroed sigaction is one without flags and with an empty mask; the handler does nothing.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = ignore as *const () as usize;
-        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
-        let every = libc::timeval { tv_sec: 0, tv_usec: 100 };
-        let timer = libc::itimerval { it_interval: every, it_value: every };
-        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
-    }
 }
 
 #[test]
@@ -470,7 +409,7 @@ fn a_place_of_the_dead_is_free_at_once() {
     holders[17].kill9();
     until(|| got.load(SeqCst) == 1);
     assert!(killed.elapsed() < Duration::from_millis(250), "{:?}", killed.elapsed());
-    all_end_well(vec![late]);
+    join(vec![late]);
 }
 
 #[test]

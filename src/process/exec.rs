@@ -105,9 +105,13 @@ impl Plan {
     }
 
     fn null(&mut self, target: i32) -> io::Result<()> {
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        self.pass(null.as_fd(), target)
+        self.pass(null()?.as_fd(), target)
     }
+}
+
+/// Input from nowhere, output to nowhere.
+pub(crate) fn null() -> io::Result<File> {
+    File::options().read(true).write(true).open("/dev/null")
 }
 
 /// Whether a standard stream of this process is one: it may be closed, or its number taken by something else.

@@ -10,12 +10,10 @@ use std::process::exit;
 
 use ipc_pipe::{Connection, Parts};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid};
 
 use super::builder::{Builder, Stdio, Stream};
-use super::exec::hold;
+use super::exec::{hold, null};
 use super::pidfd::Pidfd;
 use super::{entry, lifeline};
 
@@ -28,9 +26,11 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
-    pub(crate) fn of(builder: &Builder) -> io::Result<Surroundings> {
+    pub(crate) fn new(
+        builder: &Builder,
+        environment: Option<BTreeMap<OsString, OsString>>,
+    ) -> io::Result<Surroundings> {
         let [input, output, error] = &builder.streams;
-        let environment = builder.changes_environment().then(|| builder.environment());
         Ok(Surroundings {
             streams: [stream(input, true)?, stream(output, false)?, stream(error, false)?],
             environment,
@@ -40,15 +40,11 @@ impl Surroundings {
 
 fn stream(stream: &Stdio, is_input: bool) -> io::Result<Option<OwnedFd>> {
     match &stream.0 {
-        Stream::Usual if is_input => Ok(Some(null()?)),
-        Stream::Null => Ok(Some(null()?)),
+        Stream::Usual if is_input => Ok(Some(null()?.into())),
+        Stream::Null => Ok(Some(null()?.into())),
         Stream::Usual | Stream::Inherit => Ok(None),
         Stream::Descriptor(descriptor) => Ok(Some(descriptor.try_clone()?)),
     }
-}
-
-fn null() -> io::Result<OwnedFd> {
-    Ok(nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
 /// Copies this process; the copy runs what it finds behind `parts` and never returns.
@@ -56,7 +52,8 @@ pub(crate) fn start(builder: &Builder, parts: &Parts) -> io::Result<(u32, Pidfd)
     if fs::read_dir("/proc/self/task")?.count() > 1 {
         return Err(io::Error::other("a process cannot be forked while other threads run"));
     }
-    let surroundings = Surroundings::of(builder)?;
+    let environment = builder.changes_environment().then(|| builder.environment());
+    let surroundings = Surroundings::new(builder, environment)?;
     let parts =
         Parts { socket: parts.socket.try_clone()?, segment: parts.segment.try_clone()?, side: parts.side };
     // SAFETY: no other thread runs, so nothing is in the middle of anything; see also `StartMethod::fork`.

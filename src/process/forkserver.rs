@@ -11,7 +11,6 @@
 //! ```
 #![allow(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -62,9 +61,9 @@ pub fn preload(prepare: fn()) {
 
 /// Has the server make a child that runs what it finds behind `parts`.
 pub(crate) fn start(builder: &Builder, parts: &Parts) -> io::Result<(u32, Pidfd)> {
-    let surroundings = Surroundings::of(builder)?;
-    let environment = builder.environment(); // the server has that of the moment it was started
-    let packet = encode(parts.side, &surroundings, &environment)?;
+    // All of the environment: the server has that of the moment it was started.
+    let surroundings = Surroundings::new(builder, Some(builder.environment()))?;
+    let packet = encode(parts.side, &surroundings)?;
     let mut descriptors = vec![parts.socket.as_raw_fd(), parts.segment.as_raw_fd()];
     descriptors.extend(surroundings.streams.iter().flatten().map(AsRawFd::as_raw_fd));
     let child = Pid::from_raw(ask(&packet, &descriptors)?);
@@ -133,16 +132,12 @@ fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     }
 }
 
-fn encode(
-    side: u32,
-    surroundings: &Surroundings,
-    environment: &BTreeMap<OsString, OsString>,
-) -> io::Result<Vec<u8>> {
+fn encode(side: u32, surroundings: &Surroundings) -> io::Result<Vec<u8>> {
     let streams = surroundings.streams.iter().zip(0..).map(|(stream, i)| u8::from(stream.is_some()) << i);
     let mut packet = Vec::with_capacity(4096);
     packet.extend(side.to_ne_bytes());
     packet.push(streams.sum());
-    for (key, value) in environment {
+    for (key, value) in surroundings.environment.iter().flatten() {
         let variable = variable(key, value)?;
         packet.extend(variable.as_bytes_with_nul());
     }

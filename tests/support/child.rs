@@ -4,9 +4,9 @@
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
-use super::say;
+use super::{say, shared, until};
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,28 @@ pub fn fork(f: impl FnOnce()) -> Child {
         0 => run_child(parent, f),
         pid => Child { pid, parent, status: None },
     }
+}
+
+/// A child that does `take`, which leaks the guards of what it takes, and then stays. Returns when it has.
+#[track_caller]
+pub fn hold(take: impl FnOnce()) -> Child {
+    let held = shared::<AtomicU32>();
+    let child = fork(|| {
+        take();
+        held.store(1, SeqCst);
+        loop {
+            std::thread::park();
+        }
+    });
+    until(|| held.load(SeqCst) == 1);
+    child
+}
+
+/// Waits for the end of each, which must be a good one.
+#[track_caller]
+pub fn join(children: impl IntoIterator<Item = Child>) {
+    let all: Vec<_> = children.into_iter().collect(); // an iterator may fork them: they run side by side
+    all.into_iter().for_each(|mut child| assert_eq!(child.wait(), Status::Code(0)));
 }
 
 static IN_CHILD: AtomicBool = AtomicBool::new(false);

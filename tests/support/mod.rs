@@ -15,7 +15,7 @@
 //!
 //! | file       | what it gives                                                                          |
 //! |------------|----------------------------------------------------------------------------------------|
-//! | `child`    | `fork`, `Child`, `Status`: a child that dies with its test                             |
+//! | `child`    | `fork`, `hold`, `join`, `Child`, `Status`: children that die with their test           |
 //! | `shared`   | `shared`, `shared_slice`: accounts and flags that all processes of a test see          |
 //! | `until`    | `until`, `asleep`: waiting for a condition instead of for a while                      |
 //! | `watchdog` | a hanging test says where it hangs and dies                                            |
@@ -30,11 +30,14 @@
 //! | `turn`     | tests that sweep the names of this user take turns, in whatever process they run        |
 //! | `procfs`   | what the kernel tells of a process: state, system call, children                       |
 //! | `cpu`      | `pin`                                                                                  |
+//! | `times`    | `Times`, `assert_exact`: how long operations took                                      |
+//! | `alarms`   | `alarms`, `storm_of_alarms`: signals that interrupt every system call                  |
 //! | `say`      | a line on standard error that libtest does not keep back                               |
 //! | `loom/`    | threads and a kernel for the models; they include it themselves, for it needs loom     |
 #![allow(dead_code, unused_imports)] // each test binary uses its part of the kit
 #![allow(unreachable_pub)] // the kit is private to whoever includes it, and open inside
 
+mod alarms;
 pub mod chaos;
 mod child;
 mod cpu;
@@ -47,12 +50,14 @@ mod rng;
 mod say;
 mod shared;
 pub mod step;
+mod times;
 pub mod trace;
 pub mod turn;
 mod until;
 mod watchdog;
 
-pub use child::{Change, Child, Status, fork};
+pub use alarms::{alarms, storm_of_alarms};
+pub use child::{Change, Child, Status, fork, hold, join};
 pub use cpu::pin;
 pub use example::example;
 pub use folder::Folder;
@@ -60,6 +65,7 @@ pub use leaks::{census, unique};
 pub use rng::{Rng, seed};
 pub use say::say;
 pub use shared::{Zero, shared, shared_slice};
+pub use times::{Times, assert_exact};
 pub use until::{asleep, until, until_within};
 pub use watchdog::{alarm, watchdog};
 

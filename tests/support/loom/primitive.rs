@@ -6,8 +6,9 @@ pub use loom::sync::atomic::Ordering;
 pub use loom::thread::yield_now;
 
 /// One look before sleeping: more would only repeat states.
-pub const PAUSES: u32 = 1;
-pub const YIELDS: u32 = 0;
+pub fn spin(mut ready: impl FnMut() -> bool) -> bool {
+    ready()
+}
 
 const IMMORTAL: usize = usize::MAX;
 
@@ -52,8 +53,6 @@ pub fn dies_next() -> bool {
 pub fn full_fence() {
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
-
-pub fn spin_loop() {}
 
 pub fn processor() -> u32 {
     0

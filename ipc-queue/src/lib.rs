@@ -35,14 +35,17 @@
 //! will come: send a value that says so. No order between producers. No protection from a process that writes
 //! garbage over the ring: others may get wrong bytes or `Corrupt`, or wait, but never leave the ring. Linux only.
 
+mod bytes;
 mod channel;
 mod error;
 mod exit;
 mod feeder;
+mod get;
 mod iter;
 mod lease;
 mod options;
 mod primitive;
+mod put;
 mod queue;
 mod raw;
 mod scratch;

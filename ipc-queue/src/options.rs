@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use crate::error::CreateError;
 use crate::queue::Queue;
 use crate::raw::RawQueue;
+use crate::segment::Shape;
 
 /// Bytes of a ring, unless asked otherwise.
 const RING_BYTES: usize = 256 << 10;
@@ -20,28 +21,27 @@ const RING_BYTES: usize = 256 << 10;
 /// ```
 #[must_use = "nothing is made before create"]
 pub struct Options<T> {
-    bound: Option<usize>,
-    ring_bytes: usize,
+    shape: Shape,
     item: PhantomData<fn(T) -> T>,
 }
 
 impl<T> Default for Options<T> {
     fn default() -> Self {
-        Options { bound: None, ring_bytes: RING_BYTES, item: PhantomData }
+        Options { shape: Shape { bound: None, bytes: RING_BYTES }, item: PhantomData }
     }
 }
 
 impl<T> Options<T> {
     /// Most items at one time; see [`Queue::bounded`].
     pub fn bound(mut self, bound: usize) -> Self {
-        self.bound = Some(bound);
+        self.shape.bound = Some(bound);
         self
     }
 
     /// Bytes of the ring: a power of two between 512 and 2³⁰. Memory is taken as it is touched. The longest item
     /// takes a quarter of the ring, and never more than 1 MiB.
     pub fn ring_bytes(mut self, bytes: usize) -> Self {
-        self.ring_bytes = bytes;
+        self.shape.bytes = bytes;
         self
     }
 
@@ -51,12 +51,12 @@ impl<T> Options<T> {
     ///
     /// As [`Queue::bounded`]; or a ring cannot have that size.
     pub fn create(self) -> Result<Queue<T>, CreateError> {
-        RawQueue::create(self.bound, self.ring_bytes).map(Queue::of)
+        RawQueue::create(&self.shape).map(Queue::of)
     }
 }
 
 impl<T> fmt::Debug for Options<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("bound", &self.bound).field("ring_bytes", &self.ring_bytes).finish()
+        f.debug_struct("Options").field("shape", &self.shape).finish()
     }
 }

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use ipc_shm::PerProcess;
 use ipc_shm::Segment;
-use ipc_sync::{BACKSTOP, Deadline, Me, Patience, Registry, Woken};
+use ipc_sync::{BACKSTOP, Deadline, Me, Patience, Woken};
 use parking_lot::Mutex;
 
 use crate::channel::{Channel, Put, Room};
 use crate::error::{CreateError, GetError, PutFault};
 use crate::feeder::{Here, Placed};
 use crate::lease::Lease;
-use crate::segment::{self, LARGEST, MOST, SMALLEST, Strange};
+use crate::segment::{self, Shape, Strange};
 
 /// How long a put that does not wait bears with another producer's.
 const MOMENT: Duration = Duration::from_millis(10);
@@ -43,15 +43,9 @@ pub(crate) struct RawQueue {
 }
 
 impl RawQueue {
-    /// A new queue; `bound` 0 = any number of items.
-    pub(crate) fn create(bound: Option<usize>, bytes: usize) -> Result<Arc<RawQueue>, CreateError> {
-        if let Some(bound) = bound.filter(|bound| !(1..=MOST).contains(bound)) {
-            return Err(CreateError::Bound(bound));
-        }
-        if !bytes.is_power_of_two() || !(SMALLEST..=LARGEST).contains(&bytes) {
-            return Err(CreateError::RingBytes(bytes));
-        }
-        let segment = segment::create(bound.unwrap_or(0) as u32, bytes, Registry::get()?)?;
+    /// A new queue.
+    pub(crate) fn create(shape: &Shape) -> Result<Arc<RawQueue>, CreateError> {
+        let segment = segment::create(shape)?;
         let channel = segment::channel(&segment).expect("a new segment is what it should be");
         Ok(RawQueue::enter(segment, channel)?)
     }

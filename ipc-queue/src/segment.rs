@@ -12,7 +12,6 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
-use std::io;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -20,6 +19,7 @@ use ipc_shm::{Cells, HEADER_SIZE, HeaderError, Kind, OutOfBounds, Segment};
 use ipc_sync::{Registry, RegistryError};
 
 use crate::channel::{Channel, Consumers, Entry, Producers, Words};
+use crate::error::CreateError;
 use crate::primitive::{Bytes, ENTRIES};
 
 const KIND: Kind =
@@ -93,12 +93,38 @@ impl From<OutOfBounds> for Strange {
     }
 }
 
-/// New memory for a queue; the caller has checked both numbers.
-pub(crate) fn create(bound: u32, bytes: usize, registry: &Registry) -> io::Result<Segment> {
-    let segment = Segment::create(c"queue", KIND, RING_AT + bytes, registry.id())?;
-    let settings = segment.view::<Settings>(SETTINGS_AT).expect("a new segment holds its settings");
-    settings.bound.store(bound, Relaxed);
-    settings.bytes.store(bytes as u32, Relaxed);
+/// What a queue is made to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape {
+    /// Most items at one time; `None` = any number.
+    pub(crate) bound: Option<usize>,
+    /// Bytes of the ring.
+    pub(crate) bytes: usize,
+}
+
+impl Shape {
+    fn check(&self) -> Result<(), CreateError> {
+        if let Some(bound) = self.bound.filter(|bound| !(1..=MOST).contains(bound)) {
+            return Err(CreateError::Bound(bound));
+        }
+        if !self.bytes.is_power_of_two() || !(SMALLEST..=LARGEST).contains(&self.bytes) {
+            return Err(CreateError::RingBytes(self.bytes));
+        }
+        Ok(())
+    }
+
+    fn write(&self, segment: &Segment) {
+        let settings = segment.view::<Settings>(SETTINGS_AT).expect("a new segment holds its settings");
+        settings.bound.store(self.bound.unwrap_or(0) as u32, Relaxed);
+        settings.bytes.store(self.bytes as u32, Relaxed);
+    }
+}
+
+/// New memory for a queue.
+pub(crate) fn create(shape: &Shape) -> Result<Segment, CreateError> {
+    shape.check()?;
+    let segment = Segment::create(c"queue", KIND, RING_AT + shape.bytes, Registry::get()?.id())?;
+    shape.write(&segment);
     Ok(segment)
 }
 

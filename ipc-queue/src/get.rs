@@ -1,0 +1,104 @@
+//! `Queue::get` and its kind: values out of a queue.
+
+use std::time::{Duration, Instant};
+
+use ipc_pipe::codec;
+use ipc_sync::Deadline;
+use serde::de::DeserializeOwned;
+
+use crate::Queue;
+use crate::error::GetError;
+use crate::iter::Iter;
+use crate::scratch::with_scratch;
+
+/// Values, as serde sees them.
+impl<T: DeserializeOwned> Queue<T> {
+    /// Takes the oldest item; sleeps while there is none.
+    ///
+    /// When producers die it goes on sleeping: another may come.
+    ///
+    /// # Errors
+    ///
+    /// This process has closed the queue; the item is not a `T`, and its bytes come back; the queue's memory is
+    /// damaged; or this thread has no slot in the registry.
+    ///
+    /// ```
+    /// let queue = ipc_queue::Queue::new()?;
+    /// queue.put("text".to_owned())?;
+    /// assert_eq!(queue.get()?, "text");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get(&self) -> Result<T, GetError> {
+        self.get_until(Deadline::NEVER)
+    }
+
+    /// Takes the oldest item if there is one. Does not wait but for an item that another process is moving to
+    /// the ring, 1 ms at most.
+    ///
+    /// # Errors
+    ///
+    /// [`GetError::Empty`], or as [`get`](Queue::get).
+    #[doc(alias = "get_nowait")]
+    pub fn try_get(&self) -> Result<T, GetError> {
+        self.get_until(Deadline::NOW)
+    }
+
+    /// Takes the oldest item, waiting `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`GetError::TimedOut`], or as [`get`](Queue::get).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
+        self.get_until(Deadline::after(timeout))
+    }
+
+    /// Takes the oldest item, waiting until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`GetError::TimedOut`], or as [`get`](Queue::get).
+    pub fn get_deadline(&self, deadline: Instant) -> Result<T, GetError> {
+        self.get_until(Deadline::at(deadline))
+    }
+
+    pub(crate) fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
+        with_scratch(|bytes| {
+            self.raw.get(bytes, deadline)?;
+            codec::decode(bytes).map_err(|error| GetError::Decode { bytes: std::mem::take(bytes), error })
+        })
+    }
+
+    /// Takes items as they come, sleeping while there are none.
+    ///
+    /// It ends after an error that is not about one item, and when this process has closed the queue. That no more
+    /// will come is for the producers to say, by a value of `T`:
+    ///
+    /// ```
+    /// let queue = ipc_queue::Queue::new()?;
+    /// [Some(1), Some(2), None].into_iter().try_for_each(|item| queue.put(item))?;
+    /// let mut sum = 0;
+    /// for item in &queue {
+    ///     match item? {
+    ///         Some(number) => sum += number,
+    ///         None => break,
+    ///     }
+    /// }
+    /// assert_eq!(sum, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter::new(self, Deadline::NEVER)
+    }
+
+    /// Takes items until there is none; as [`try_get`](Queue::try_get), again and again.
+    ///
+    /// ```
+    /// let queue = ipc_queue::Queue::new()?;
+    /// (0..3).try_for_each(|i| queue.put(i))?;
+    /// assert_eq!(queue.try_iter().count(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_iter(&self) -> Iter<'_, T> {
+        Iter::new(self, Deadline::NOW)
+    }
+}

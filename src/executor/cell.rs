@@ -1,0 +1,237 @@
+//! One result, from the promise of it to its taking.
+//!
+//! | state     | what is there       | goes to                                                    |
+//! |-----------|---------------------|------------------------------------------------------------|
+//! | PENDING   | nothing             | RUNNING by `start`, CANCELLED by `cancel`, FINISHED        |
+//! | RUNNING   | nothing             | FINISHED                                                   |
+//! | FINISHED  | the result or error | stays; a result is taken once                              |
+//! | CANCELLED | the error           | stays                                                      |
+//!
+//! The state is changed under the lock, and read without it.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Release};
+use std::sync::{Arc, LazyLock};
+use std::task::Waker;
+
+use ipc_sync::{Deadline, Patience};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::error::TaskError;
+
+pub(crate) const PENDING: u32 = 0;
+pub(crate) const RUNNING: u32 = 1;
+pub(crate) const FINISHED: u32 = 2;
+pub(crate) const CANCELLED: u32 = 3;
+
+/// Who runs the task, and can do something for whoever waits for its result.
+pub(crate) trait Helper: Send + Sync {
+    /// Called again and again by a thread that waits, until `seat.is_done()` or the time is up: it works for the result,
+    /// or sleeps in `seat.sleep`, or both. It may return early.
+    fn help(&self, seat: &Arc<dyn Seat>, until: Deadline);
+
+    /// Asked by `cancel` for a task that was not started: whether it never will be, if the cell is cancelled now. No lock
+    /// of the cell is held. It may drop the promise, which cancels the cell, too.
+    fn recall(&self, _ticket: u64) -> bool {
+        true
+    }
+}
+
+/// Where somebody sleeps who waits for one result.
+pub(crate) trait Seat: Send + Sync {
+    fn is_done(&self) -> bool;
+
+    /// Sleeps until the result is there, somebody pokes, or the time is up.
+    fn sleep(&self, until: Deadline);
+
+    /// Wakes whoever sleeps here, that it may see what else there is to do.
+    fn poke(&self);
+}
+
+pub(crate) type Callback = Box<dyn FnOnce() + Send>;
+
+pub(crate) struct Cell<R> {
+    state: AtomicU32,
+    inner: Mutex<Inner<R>>,
+    changed: Condvar,
+    /// Who runs it, and what it calls the task.
+    helper: Option<(Arc<dyn Helper>, u64)>,
+}
+
+struct Inner<R> {
+    /// `None` = not there yet, or taken.
+    outcome: Option<Result<R, TaskError>>,
+    poked: bool,
+    wakers: Vec<Waker>,
+    callbacks: VecDeque<Callback>,
+    /// Somebody runs the callbacks, and will run those that are added meanwhile.
+    calling: bool,
+}
+
+/// What this process has learned about its waits for results.
+static PATIENCE: LazyLock<Patience> = LazyLock::new(Patience::default);
+
+impl<R> Cell<R> {
+    pub(crate) fn new(helper: Option<(Arc<dyn Helper>, u64)>) -> Cell<R> {
+        let inner = Inner {
+            outcome: None,
+            poked: false,
+            wakers: Vec::new(),
+            callbacks: VecDeque::new(),
+            calling: false,
+        };
+        let (inner, changed) = (Mutex::new(inner), Condvar::new());
+        Cell { state: AtomicU32::new(PENDING), inner, changed, helper }
+    }
+
+    pub(crate) fn state(&self) -> u32 {
+        self.state.load(Acquire)
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.state() >= FINISHED
+    }
+
+    /// PENDING to RUNNING; false = it was cancelled.
+    pub(crate) fn start(&self) -> bool {
+        let _inner = self.inner.lock();
+        if self.state() == PENDING {
+            self.state.store(RUNNING, Release);
+        }
+        self.state() == RUNNING
+    }
+
+    /// Gives the cell its result; one that has one keeps it.
+    pub(crate) fn settle(&self, outcome: Result<R, TaskError>) {
+        let inner = self.inner.lock();
+        if !self.is_settled() {
+            self.store(inner, outcome);
+        }
+    }
+
+    /// PENDING to CANCELLED; true = it is cancelled now.
+    pub(crate) fn cancel(&self) -> bool {
+        if let (PENDING, Some((helper, ticket))) = (self.state(), &self.helper) {
+            if !helper.recall(*ticket) {
+                return self.state() == CANCELLED;
+            }
+        }
+        let inner = self.inner.lock();
+        if self.state() == PENDING {
+            self.store(inner, Err(TaskError::Cancelled));
+        }
+        self.state() == CANCELLED
+    }
+
+    fn store(&self, mut inner: MutexGuard<'_, Inner<R>>, outcome: Result<R, TaskError>) {
+        let cancelled = matches!(outcome, Err(TaskError::Cancelled));
+        inner.outcome = Some(outcome);
+        inner.calling = !inner.callbacks.is_empty();
+        let (wakers, calling) = (std::mem::take(&mut inner.wakers), inner.calling);
+        self.state.store(if cancelled { CANCELLED } else { FINISHED }, Release);
+        drop(inner);
+        self.changed.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
+        if calling {
+            self.call_back();
+        }
+    }
+
+    /// Runs the callbacks in order, those included that are added meanwhile.
+    fn call_back(&self) {
+        loop {
+            let mut inner = self.inner.lock();
+            let Some(callback) = inner.callbacks.pop_front() else {
+                inner.calling = false;
+                return;
+            };
+            drop(inner);
+            // The panic itself was reported by the hook, with its text and place.
+            if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+                eprintln!("multiprocess: that was a callback of a task; the other callbacks go on");
+            }
+        }
+    }
+
+    /// Keeps `callback` until the cell is settled; runs it now if that is past.
+    pub(crate) fn add_callback(&self, callback: Callback) {
+        let mut inner = self.inner.lock();
+        inner.callbacks.push_back(callback);
+        if self.is_settled() && !inner.calling {
+            inner.calling = true;
+            drop(inner);
+            self.call_back();
+        }
+    }
+
+    /// Has `waker` woken when the cell is settled; false = it is.
+    pub(crate) fn register(&self, waker: &Waker) -> bool {
+        let mut inner = self.inner.lock();
+        if self.is_settled() {
+            return false;
+        }
+        if !inner.wakers.iter().any(|known| known.will_wake(waker)) {
+            inner.wakers.push(waker.clone());
+        }
+        true
+    }
+
+    /// The outcome of a settled cell. An error stays for those who ask later.
+    pub(crate) fn take(&self) -> Result<R, TaskError> {
+        let mut inner = self.inner.lock();
+        match &inner.outcome {
+            Some(Err(error)) => Err(error.clone()),
+            _ => inner.outcome.take().unwrap_or(Err(TaskError::Taken)),
+        }
+    }
+
+    /// The error of a settled cell, if it has one.
+    pub(crate) fn error(&self) -> Option<TaskError> {
+        self.inner.lock().outcome.as_ref()?.as_ref().err().cloned()
+    }
+}
+
+impl<R: Send + 'static> Cell<R> {
+    /// Waits until the cell is settled; false = the time was up before.
+    pub(crate) fn wait(self: &Arc<Self>, until: Deadline) -> bool {
+        self.is_settled() || self.wait_longer(until)
+    }
+
+    #[cold]
+    fn wait_longer(self: &Arc<Self>, until: Deadline) -> bool {
+        if let Some((helper, _)) = &self.helper {
+            let seat: Arc<dyn Seat> = Arc::clone(self) as _;
+            while !self.is_settled() && !until.has_passed() {
+                helper.help(&seat, until);
+            }
+            return self.is_settled();
+        }
+        let sleep = || {
+            self.sleep(until);
+            !until.has_passed()
+        };
+        !until.has_passed() && PATIENCE.wait(u32::MAX, || self.is_settled(), sleep)
+    }
+}
+
+impl<R: Send> Seat for Cell<R> {
+    fn is_done(&self) -> bool {
+        self.is_settled()
+    }
+
+    fn sleep(&self, until: Deadline) {
+        let mut inner = self.inner.lock();
+        while !self.is_settled() && !std::mem::take(&mut inner.poked) && !until.has_passed() {
+            match until.remaining() {
+                Some(left) => drop(self.changed.wait_for(&mut inner, left)),
+                None => self.changed.wait(&mut inner),
+            }
+        }
+    }
+
+    fn poke(&self) {
+        self.inner.lock().poked = true;
+        self.changed.notify_all();
+    }
+}

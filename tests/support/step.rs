@@ -230,7 +230,7 @@ impl<'a, S> Script<'a, S> {
     /// A busy machine makes a survivor slow now and then; a lost wake makes it slow every time.
     fn round_without_luck(&self, deaths: &[Death<'_>]) -> Round {
         let mut best = self.play(deaths);
-        for _ in 0..3 {
+        for _ in 0..8 {
             if best.verdict == Verdict::Right && best.time > SLOW {
                 let again = self.play(deaths);
                 if again.verdict != Verdict::Right || again.time < best.time {

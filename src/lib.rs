@@ -6,6 +6,7 @@
 //! | processes | [`init`], [`Process`], [`Builder`], [`Stdio`], [`ExitStatus`], [`current_process`]               |
 //! | queues    | [`Queue`]: messages for many; more in [`queue`]                                                  |
 //! | pipes     | [`pipe()`], [`simplex`], [`Connection`], [`Sender`], [`Receiver`]; more in [`connection`]        |
+//! | waiting   | [`wait()`] for several of them at once, [`Waitable`]; `Doorbell` in [`connection`] for outside loops |
 //! | locks     | [`Lock`], [`ReentrantLock`], [`RwLock`], [`Semaphore`]; more in [`sync`]                         |
 //! | signals   | [`Event`], [`Condition`], [`Barrier`]                                                            |
 //! | values    | [`Value`], [`Array`]: typed, each with a lock, of any [`Shareable`] type                         |
@@ -125,7 +126,8 @@ pub use ipc_sync as sync;
 
 pub use executor::{Future, NotDone, TaskError, TryResultError};
 pub use ipc_pipe::{
-    Connection, PipeError, Receiver, RecvError, RecvIntoError, SendError, Sender, TryRecvError, pipe, simplex,
+    Connection, PipeError, Receiver, RecvError, RecvIntoError, SendError, Sender, TryRecvError, Waitable,
+    pipe, simplex, wait, wait_deadline, wait_timeout,
 };
 pub use ipc_queue::{GetError, PutError, PutFault, Queue};
 pub use ipc_shm::{Descriptor, Shareable, SharedMemory};

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use multiprocess::{JoinError, Process};
+use multiprocess::{Event, JoinError, Process, wait, wait_timeout};
 use support::procfs;
 
 multiprocess::testing!();
@@ -116,4 +116,19 @@ fn sentinel_is_readable_when_the_process_has_ended() {
     assert!(readable(20_000));
     assert!(!process.is_alive());
     assert_eq!(process.exit_status().unwrap().signal(), Some(9));
+}
+
+#[test]
+fn end_of_a_process_ends_a_wait_for_many() {
+    let stop = Event::new().unwrap();
+    let _test = support::test(60);
+    let (here, _there) = multiprocess::pipe().unwrap();
+    let (first, second) = (Process::spawn(sleep, ()).unwrap(), Process::spawn(sleep, ()).unwrap());
+    assert!(wait_timeout(&[&first, &second, &here, &stop], Duration::from_millis(1)).is_empty());
+    second.kill().unwrap();
+    assert_eq!(wait(&[&first, &second, &here, &stop]), [1]);
+    stop.set();
+    assert_eq!(wait(&[&first, &second, &here, &stop]), [1, 3]);
+    first.kill().unwrap();
+    assert_eq!(wait(&[&first]), [0]);
 }

@@ -65,6 +65,7 @@
 
 mod ancillary;
 mod blob;
+mod bridge;
 mod bytes;
 pub mod codec;
 mod error;
@@ -82,10 +83,15 @@ mod segment;
 mod sender;
 mod sleep;
 mod socket;
+mod wait;
+mod waitable;
 
+pub use bridge::Doorbell;
 pub use bytes::Bytes;
 pub use error::{OpenError, PipeError, RecvError, RecvIntoError, SendError, TryRecvError};
 pub use frame::{Flags, HEADER, Header, MAX_PAYLOAD, span};
 pub use pipe::{Connection, Parts, pipe, simplex};
 pub use receiver::{Readiness, Receiver};
 pub use sender::Sender;
+pub use wait::{wait, wait_deadline, wait_timeout};
+pub use waitable::{Readable, Waitable, Watch, Writable};

@@ -97,6 +97,10 @@ impl Connection {
         Connection { sender: Sender::new(end.again()), receiver: Receiver::new(end) }
     }
 
+    pub(crate) fn receiver(&self) -> &Receiver {
+        &self.receiver
+    }
+
     /// Its two halves, for two threads or two owners. Limits that were set stay.
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender, self.receiver)

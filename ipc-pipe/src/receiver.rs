@@ -12,10 +12,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::error::{RecvError, RecvIntoError, TryRecvError};
-use crate::half::{Cursor, End, Half, Ticket, Track};
+use crate::half::{Cursor, End, Half, Ticket, Track, Unusable};
 use crate::message::Partial;
 use crate::ring::{Consumer, Words};
 use crate::socket::Bundle;
+use crate::waitable::Watch;
 use crate::{codec, scratch};
 
 /// What the reading side knows of itself.
@@ -233,6 +234,23 @@ impl Receiver {
         Ok(here.arm().map(Readiness))
     }
 
+    /// Whether a receive would not wait; one that answers with an error does not. Does not block.
+    pub(crate) fn look(&self) -> bool {
+        match self.half.enter(Deadline::NOW) {
+            Ok(mut here) => here.poll(Deadline::NOW),
+            Err(why) => !matches!(why, Unusable::Busy),
+        }
+    }
+
+    /// As [`readiness`](Receiver::readiness), for the wait for several things.
+    pub(crate) fn watch_frames(&self) -> Watch<'static> {
+        match self.half.enter(Deadline::NOW) {
+            Ok(mut here) => here.arm().map_or(Watch::Ready, |socket| Watch::Armed(Readiness(socket))),
+            Err(Unusable::Busy) => Watch::Busy,
+            Err(_) => Watch::Ready,
+        }
+    }
+
     /// Takes no message larger than so many bytes; 64 MiB unless set. It is looked at before memory is taken for one.
     pub fn set_max_message(&self, bytes: usize) {
         self.half.set_max_message(bytes);
@@ -272,6 +290,12 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], bundle: Bundle) -> Result<T, RecvEr
 /// A descriptor that becomes readable when there is something to receive; see [`Receiver::readiness`].
 #[derive(Debug)]
 pub struct Readiness(Arc<OwnedFd>);
+
+impl Readiness {
+    pub(crate) fn of(descriptor: Arc<OwnedFd>) -> Readiness {
+        Readiness(descriptor)
+    }
+}
 
 impl AsFd for Readiness {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -1,13 +1,15 @@
 //! `Event`: a flag that processes wait for.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use ipc_shm::Cells;
 use serde::{Deserialize, Serialize};
 
 use crate::raw_event::RawEvent;
-use crate::{CreateError, Deadline, NamedError, Place, Primitive, Registry};
+use crate::{CreateError, Deadline, NamedError, Place, Primitive, Registry, WakeWord};
 
 /// ```text
 /// 0 4 word  see `raw_event`
@@ -132,6 +134,32 @@ impl Event {
     #[must_use = "the time may have been up"]
     pub fn wait_deadline(&self, deadline: Instant) -> bool {
         self.is_set() || self.cell.word.wait(Deadline::at(deadline), rescued)
+    }
+
+    /// The flag as one thing among others that are waited for; ready if it is set, or was since this call.
+    pub fn wake_word(&self) -> Arc<dyn WakeWord> {
+        Arc::new(Watched { event: self.clone(), unset: self.cell.word.now() })
+    }
+}
+
+/// An event and its word as it was.
+#[derive(Debug)]
+struct Watched {
+    event: Event,
+    unset: u32,
+}
+
+impl WakeWord for Watched {
+    fn arm(&self) -> Option<u32> {
+        self.event.cell.word.arm(self.unset)
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        self.event.cell.word.word()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.event.is_set() || self.event.cell.word.now() != self.unset
     }
 }
 

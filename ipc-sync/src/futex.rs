@@ -104,8 +104,11 @@ fn wake_op(word: &AtomicU32, operation: u32, sleepers: &AtomicU32, count: i32) -
     result != -1
 }
 
-/// Most words one sleeps on together: one of one's own, and a ledger's owners. The kernel would take 128.
-pub(crate) const WORDS: usize = 1 + 64;
+/// Most words one sleeps on together; the kernel would take 128.
+pub(crate) const WORDS: usize = 127;
+
+/// Words of a usual sleep: the kernel's form of them is made anew each time.
+const FEW: usize = 4;
 
 /// Sleeps as long as all words hold what is expected of them, at most until `deadline`. Looks at the first [`WORDS`] of
 /// them only.
@@ -118,7 +121,8 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Woken
         return wait(first.0, first.1, deadline);
     }
     if KERNEL_WAITS_FOR_MANY.load(Relaxed) {
-        if let Some(woken) = wait_vector(words, deadline) {
+        let wait = if words.len() <= FEW { wait_vector::<FEW> } else { wait_vector::<WORDS> };
+        if let Some(woken) = wait(words, deadline) {
             return woken;
         }
         KERNEL_WAITS_FOR_MANY.store(false, Relaxed);
@@ -157,9 +161,9 @@ impl Waiter {
 }
 
 /// `None` = the kernel, or a filter before it, does not know the call.
-fn wait_vector(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Option<Woken> {
-    let mut waiters = [Waiter::NONE; WORDS];
-    let count = words.len().min(WORDS);
+fn wait_vector<const MOST: usize>(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Option<Woken> {
+    let mut waiters = [Waiter::NONE; MOST];
+    let count = words.len().min(MOST);
     waiters.iter_mut().zip(words).for_each(|(waiter, &word)| *waiter = Waiter::new(word));
     let timeout = deadline.timespec();
     let timeout = timeout.as_ref().map_or(null(), |time| time as *const libc::timespec);

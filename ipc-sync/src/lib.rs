@@ -53,7 +53,7 @@
 //! # Building primitives
 //!
 //! [`RawLock`], [`Bell`], [`RoomBell`] and [`Patience`] are the parts that the queue and the pipe are made of: structures of
-//! atomics for shared memory of your own. A [`Place`] puts any [`Primitive`] where handles lead to it.
+//! atomics for shared memory of your own. A [`WakeWord`] is what others wait for beside other things. A [`Place`] puts any [`Primitive`] where handles lead to it.
 //!
 //! # What this does not do
 //!
@@ -93,6 +93,7 @@ mod unwinding;
 mod value;
 mod wait;
 mod waiters;
+mod wake_word;
 mod watch;
 
 use std::time::Duration;
@@ -120,6 +121,9 @@ pub use rwlock::{ReadGuard, RwLock, RwLockError, TryRwLockError, WriteGuard};
 pub use semaphore::{Permit, ReleaseError, Semaphore, SemaphoreError, TryAcquireError};
 pub use value::{Value, ValueGuard};
 pub use wait::Patience;
+pub use wake_word::WakeWord;
+#[doc(hidden)]
+pub use wake_word::{sleep_on, wake_sleepers};
 
 /// How long anybody sleeps before looking again, though every wake should come by itself.
 pub const BACKSTOP: Duration = Duration::from_millis(100);

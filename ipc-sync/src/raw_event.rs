@@ -107,6 +107,27 @@ impl RawEvent {
         }
     }
 
+    /// The word as it is without sleepers. Whoever finds another one later knows that it is set or was in between.
+    pub(crate) fn now(&self) -> u32 {
+        self.0.load(Acquire) & !ASLEEP
+    }
+
+    /// Has a set wake the word; answers what it holds until then. `None` = it is no longer `unset`, or is set.
+    pub(crate) fn arm(&self, unset: u32) -> Option<u32> {
+        let asleep = unset | ASLEEP;
+        while self.now() == unset && unset & SET == 0 {
+            if self.0.load(Relaxed) == asleep || self.mark_asleep(unset) {
+                return Some(asleep);
+            }
+        }
+        None
+    }
+
+    /// The word that sleepers sleep on.
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.0
+    }
+
     fn mark_asleep(&self, unset: u32) -> bool {
         self.0.compare_exchange(unset, unset | ASLEEP, SeqCst, Relaxed).is_ok()
     }

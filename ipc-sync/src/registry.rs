@@ -222,7 +222,7 @@ impl Registry {
         self.sleep_any(word, [token], until)
     }
 
-    /// Sleeps on `word` and on the owners of all `tokens` together, 64 at most, until one of them changes or `until` comes.
+    /// Sleeps on `word` and on the owners of all `tokens` together, 126 at most, until one of them changes or `until` comes.
     /// Does not sleep if one of them is dead.
     pub(crate) fn sleep_any(
         &self,

@@ -6,7 +6,7 @@ use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use ipc_pipe::{Connection, RecvError, SendError, TryRecvError};
+use ipc_pipe::{Connection, RecvError, SendError, TryRecvError, Waitable, Watch};
 use ipc_shm::Descriptor;
 use ipc_sync::{BACKSTOP, Deadline, Registry};
 use serde::Serialize;
@@ -370,6 +370,16 @@ fn in_time<R>(joined: Option<Result<R, JoinError>>) -> Result<R, TryJoinError> {
 impl<R> AsFd for Process<R> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.sentinel()
+    }
+}
+
+impl<R> Waitable for Process<R> {
+    fn is_ready(&self) -> bool {
+        self.sentinel().is_ready()
+    }
+
+    fn watch(&self) -> Watch<'_> {
+        Watch::Readable(self.sentinel())
     }
 }
 

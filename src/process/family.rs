@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use ipc_pipe::{Waitable, Watch};
 use ipc_shm::PerProcess;
 use ipc_sync::{Deadline, forks};
 use nix::sys::signal::Signal;
@@ -138,6 +139,16 @@ impl Child {
 impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.sentinel()
+    }
+}
+
+impl Waitable for Child {
+    fn is_ready(&self) -> bool {
+        self.sentinel().is_ready()
+    }
+
+    fn watch(&self) -> Watch<'_> {
+        Watch::Readable(self.sentinel())
     }
 }
 

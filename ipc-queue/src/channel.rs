@@ -18,7 +18,8 @@
 //!     40    88  padding
 //!    128     8  head        position of the oldest item
 //!    136    16  room        bell of the producers, see `ipc_sync::RoomBell`
-//!    152   104  padding
+//!    152     4  takers      lock of those who take more than a frame, see `exclusive`
+//!    156   100  padding
 //!
 //! word         written                       it is
 //! header       by a put, under the lock      the TRUTH of what is there: 0 = not published, see `ipc_pipe::Header`
@@ -88,6 +89,7 @@ pub(crate) struct Producers {
 pub(crate) struct Consumers {
     pub(crate) head: AtomicU64,
     pub(crate) room: RoomBell,
+    pub(crate) takers: RawLock,
 }
 
 /// What one process keeps back.
@@ -158,19 +160,19 @@ pub(crate) struct Room {
 
 /// Where the next item goes; right under the lock.
 #[derive(Debug, Clone, Copy)]
-struct Cursor {
-    tail: u64,
-    next: u32,
+pub(crate) struct Cursor {
+    pub(crate) tail: u64,
+    pub(crate) next: u32,
 }
 
 /// One process's view of the ring.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    words: View<Words>,
-    ledger: View<[Entry; ENTRIES]>,
-    ring: Bytes,
+    pub(crate) words: View<Words>,
+    pub(crate) ledger: View<[Entry; ENTRIES]>,
+    pub(crate) ring: Bytes,
     /// Most items at one time, 0 = any number.
-    bound: u32,
+    pub(crate) bound: u32,
 }
 
 impl Channel {
@@ -236,7 +238,7 @@ impl Channel {
         }
     }
 
-    fn uncount(&self, entry: Option<usize>) {
+    pub(crate) fn uncount(&self, entry: Option<usize>) {
         if let Some(entry) = entry {
             self.ledger[entry].count.fetch_sub(1, Relaxed);
         }
@@ -245,7 +247,7 @@ impl Channel {
     /// Runs `work` under the producers' lock, and rings whoever sleeps for an item: also when nothing was put, for
     /// an owner that died may have put something and rung nobody.
     #[inline(always)]
-    fn locked<R>(
+    pub(crate) fn locked<R>(
         &self,
         me: &Me,
         deadline: Deadline,
@@ -299,7 +301,7 @@ impl Channel {
     }
 
     #[inline(always)]
-    fn append(&self, at: Cursor, payload: &[u8]) -> Result<Put, Fault> {
+    pub(crate) fn append(&self, at: Cursor, payload: &[u8]) -> Result<Put, Fault> {
         let need = span(payload.len());
         if !self.fits(at, need, self.words.producers.head_seen.load(Relaxed)) {
             let head = self.look_at_head(at)?;
@@ -313,13 +315,13 @@ impl Channel {
 
     /// Room for the frame and for the zero header behind it.
     #[inline(always)]
-    fn fits(&self, at: Cursor, need: u64, head: u64) -> bool {
+    pub(crate) fn fits(&self, at: Cursor, need: u64, head: u64) -> bool {
         let used = at.tail.wrapping_sub(head);
         used <= self.ring.capacity() && used + need + HEADER <= self.ring.capacity()
     }
 
     /// Where consumers are; they cannot have passed the last frame, nor be a whole ring behind it.
-    fn look_at_head(&self, at: Cursor) -> Result<u64, Fault> {
+    pub(crate) fn look_at_head(&self, at: Cursor) -> Result<u64, Fault> {
         let head = self.head();
         self.words.producers.head_seen.store(head, Relaxed);
         match at.tail.wrapping_sub(head) <= self.ring.capacity() && (at.tail | head) % 8 == 0 {
@@ -328,14 +330,14 @@ impl Channel {
         }
     }
 
-    fn room(&self, at: Cursor, need: u64) -> Room {
+    pub(crate) fn room(&self, at: Cursor, need: u64) -> Room {
         let capacity = self.ring.capacity();
         let enough = at.tail.wrapping_add(need + HEADER).wrapping_sub(capacity);
         Room { enough, half: enough.max(at.tail.saturating_sub(capacity / 2)) }
     }
 
     #[inline(always)]
-    fn publish(&self, at: Cursor, payload: &[u8]) {
+    pub(crate) fn publish(&self, at: Cursor, payload: &[u8]) {
         let Producers { tail, next, .. } = &self.words.producers;
         let (ring, behind) = (&self.ring, at.tail.wrapping_add(span(payload.len())));
         let header = Header::new(payload.len(), Flags::WHOLE, processor(), at.next).word();
@@ -358,7 +360,7 @@ impl Channel {
 
     /// Whether the bound is reached, and where `head` stood then.
     #[inline(always)]
-    fn full(&self, me: &Me, at: Cursor) -> Result<Option<u64>, Fault> {
+    pub(crate) fn full(&self, me: &Me, at: Cursor) -> Result<Option<u64>, Fault> {
         if self.bound == 0 {
             return Ok(None);
         }
@@ -378,7 +380,7 @@ impl Channel {
 
     /// Position and number of the oldest item before `end`; the end's own if there is none. As long as nobody puts,
     /// no frame is overwritten, so the number is right even if the item is taken meanwhile.
-    fn oldest(&self, end: Cursor) -> Result<(u64, u32), Fault> {
+    pub(crate) fn oldest(&self, end: Cursor) -> Result<(u64, u32), Fault> {
         let head = self.head();
         if head == end.tail {
             return Ok((head, end.next));
@@ -476,7 +478,7 @@ impl Channel {
 
     /// Claim and commit of a get.
     #[inline(always)]
-    fn claim(&self, head: u64, behind: u64) -> Result<(), u64> {
+    pub(crate) fn claim(&self, head: u64, behind: u64) -> Result<(), u64> {
         let cursor = &self.words.consumers.head;
         if mutant() == 6 {
             cursor.store(behind, SeqCst);
@@ -489,12 +491,12 @@ impl Channel {
 
     /// Where `head` is now, if it is not there any more.
     #[inline(always)]
-    fn moved(&self, head: u64) -> Option<u64> {
+    pub(crate) fn moved(&self, head: u64) -> Option<u64> {
         let now = self.head();
         (now != head).then_some(now)
     }
 
-    fn is_sane(&self, head: u64, header: Header) -> bool {
+    pub(crate) fn is_sane(&self, head: u64, header: Header) -> bool {
         head % 8 == 0 && header.span() + HEADER <= self.ring.capacity()
     }
 

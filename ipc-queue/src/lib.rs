@@ -38,6 +38,8 @@
 mod bytes;
 mod channel;
 mod error;
+#[allow(dead_code)] // for items that are more than a frame
+mod exclusive;
 mod exit;
 mod feeder;
 mod get;

@@ -23,7 +23,7 @@ use crate::error::CreateError;
 use crate::primitive::{Bytes, ENTRIES};
 
 const KIND: Kind =
-    Kind::new(*b"QUEU", "queue 1: words 256, 64 entries of 8, bound u32, bytes u32, ring at 3968");
+    Kind::new(*b"QUEU", "queue 2: words 256, 64 entries of 8, bound u32, bytes u32, ring at 3968");
 const LEDGER_AT: usize = 256;
 const SETTINGS_AT: usize = 768;
 const RING_AT: usize = 4096 - HEADER_SIZE;
@@ -45,7 +45,7 @@ const _: () = {
     assert!(size_of::<Words>() == LEDGER_AT);
     assert!(offset_of!(Words, consumers) == 128);
     assert!(offset_of!(Producers, tail) == 16 && offset_of!(Producers, recoveries) == 36);
-    assert!(offset_of!(Consumers, room) == 8);
+    assert!(offset_of!(Consumers, room) == 8 && offset_of!(Consumers, takers) == 24);
     assert!(size_of::<[Entry; ENTRIES]>() == SETTINGS_AT - LEDGER_AT);
 };
 

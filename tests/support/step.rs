@@ -22,6 +22,9 @@ use super::{Status, alarm, fork, procfs, shared, shared_slice};
 /// A survivor that took longer was saved by the 100 ms backstop, not woken.
 const SLOW: Duration = Duration::from_millis(50);
 
+/// A longer way is not tried at each of its points in one run: the suite must end some day.
+const LONG: u64 = 600;
+
 /// A wedged survivor costs its whole time limit: after so many failures the point is made.
 const ENOUGH: u64 = 4;
 
@@ -117,7 +120,8 @@ impl<'a, S> Script<'a, S> {
         round.path
     }
 
-    /// A death after every instruction.
+    /// A death after every instruction; on a long way after every second or third, others in each run, unless
+    /// `EVERY_STEP` is set.
     #[track_caller]
     pub fn run(&self) -> Report {
         self.run_last(u64::MAX)
@@ -129,7 +133,10 @@ impl<'a, S> Script<'a, S> {
         let path = self.path();
         let length = path.steps();
         let mut report = Report::new(self.name);
-        for n in length.saturating_sub(points)..=length {
+        let first = length.saturating_sub(points);
+        let stride = stride(length - first);
+        let chance = u64::from(std::process::id()) % stride;
+        for n in (first + chance..=length).step_by(stride as usize) {
             if report.failures() >= ENOUGH {
                 break;
             }
@@ -240,6 +247,11 @@ impl<'a, S> Script<'a, S> {
         }
         best
     }
+}
+
+/// Between two deaths on a way of so many instructions.
+fn stride(points: u64) -> u64 {
+    if std::env::var_os("EVERY_STEP").is_some() { 1 } else { 1 + points / LONG }
 }
 
 /// How long `f` takes, without what this thread stood in line for a processor: that is the load of the machine.

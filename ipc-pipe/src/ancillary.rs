@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 /// Most descriptors of one packet; the kernel's `SCM_MAX_FD`.
-pub(crate) const MAX_DESCRIPTORS: usize = 253;
+pub const MAX_DESCRIPTORS: usize = 253;
 
 /// Room for a control message with [`MAX_DESCRIPTORS`], aligned for its header.
 const CONTROL: usize = 1040;
@@ -32,6 +32,17 @@ pub(crate) struct Received {
     pub(crate) length: usize,
     /// What came beside them, CLOEXEC from birth.
     pub(crate) descriptors: Vec<OwnedFd>,
+    /// More came than this process may have open.
+    pub(crate) truncated: bool,
+}
+
+/// What becomes of the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It is gone from the socket.
+    Gone,
+    /// It stays in front, and its descriptors in it: what came are duplicates.
+    Stays,
 }
 
 /// Sends one packet with descriptors. Does not block.
@@ -62,23 +73,24 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[Borrowed
     retry(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &header, flags) }).map(drop)
 }
 
-/// Takes one packet, with all descriptors it brought; what does not fit `bytes` is cut off. Does not block.
+/// Reads one packet, with all descriptors it brought; what does not fit `bytes` is cut off. Does not block.
 ///
 /// Fewer descriptors than were sent means that this process was at its limit.
 ///
 /// # Errors
 ///
 /// What recvmsg answers: EAGAIN, ECONNRESET among others; EINTR is retried.
-pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Received> {
+pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8], then: Then) -> io::Result<Received> {
     let mut control = Control([MaybeUninit::uninit(); CONTROL]);
     let mut slice = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut header = header(&mut slice, &mut control);
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    let peek = if then == Then::Stays { libc::MSG_PEEK } else { 0 };
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | peek;
     // SAFETY: the header names one writable slice and a control buffer of the length it says.
     let length = retry(|| unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, flags) })?;
     // SAFETY: `header` was filled by recvmsg just now and its control buffer is untouched.
     let descriptors = unsafe { adopt(&header) };
-    Ok(Received { length, descriptors })
+    Ok(Received { length, descriptors, truncated: header.msg_flags & libc::MSG_CTRUNC != 0 })
 }
 
 fn header(slice: &mut libc::iovec, control: &mut Control) -> libc::msghdr {

@@ -79,6 +79,12 @@ impl Header {
         self.0 as usize & MAX_PAYLOAD
     }
 
+    /// Whether it has `length` bytes of payload at most, and nothing beside it: one comparison for both.
+    #[inline(always)]
+    pub fn is_plain_up_to(self, length: usize) -> bool {
+        self.0 & (Flags::HANDLES.0 | MAX_PAYLOAD as u64) <= length as u64
+    }
+
     /// What the frame carries.
     #[inline(always)]
     pub fn flags(self) -> Flags {

@@ -82,7 +82,8 @@ mod scratch;
 mod segment;
 mod sender;
 mod sleep;
-mod socket;
+#[doc(hidden)] // for the queue, whose items have descriptors beside them too
+pub mod socket;
 mod wait;
 mod waitable;
 

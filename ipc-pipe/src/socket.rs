@@ -27,14 +27,16 @@ use nix::sys::socket::{
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 use nix::sys::time::TimeSpec;
 
-use crate::ancillary;
+use crate::ancillary::{self, Received, Then};
+
+pub use crate::ancillary::MAX_DESCRIPTORS;
 
 const MAGIC: u32 = u32::from_be_bytes(*b"mpfd");
 const ANNOUNCEMENT: usize = 16;
 
 /// This process's copy of one end. Cloning shares it.
 #[derive(Debug, Clone)]
-pub(crate) struct Socket(Arc<OwnedFd>);
+pub struct Socket(Arc<OwnedFd>);
 
 /// What stands in front of the queue of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,22 +62,27 @@ pub(crate) struct Seen {
 
 /// The descriptors of one message, as far as they came.
 #[derive(Debug, Default)]
-pub(crate) struct Bundle {
-    pub(crate) descriptors: Vec<OwnedFd>,
+pub struct Bundle {
+    /// In the order in which they were sent.
+    pub descriptors: Vec<OwnedFd>,
     /// How many were sent.
-    pub(crate) sent: usize,
+    pub sent: usize,
 }
 
 impl Socket {
     /// Both ends of a new one.
-    pub(crate) fn pair() -> io::Result<(Socket, Socket)> {
+    ///
+    /// # Errors
+    ///
+    /// No descriptor, no memory.
+    pub fn pair() -> io::Result<(Socket, Socket)> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         Ok((Socket(Arc::new(one)), Socket(Arc::new(other))))
     }
 
     /// One end that came from elsewhere; `None` = it is not a socket of this kind.
-    pub(crate) fn of(descriptor: Arc<OwnedFd>) -> Option<Socket> {
+    pub fn of(descriptor: Arc<OwnedFd>) -> Option<Socket> {
         let kind = getsockopt(&descriptor, sockopt::SockType).ok()?;
         let name = getsockname::<SockaddrStorage>(descriptor.as_raw_fd()).ok()?;
         let ours = kind == SockType::SeqPacket && name.family() == Some(AddressFamily::Unix);
@@ -83,7 +90,7 @@ impl Socket {
     }
 
     /// The descriptor, shared.
-    pub(crate) fn descriptor(&self) -> &Arc<OwnedFd> {
+    pub fn descriptor(&self) -> &Arc<OwnedFd> {
         &self.0
     }
 
@@ -161,7 +168,7 @@ impl Socket {
     }
 
     /// Takes the packet in front away; descriptors that came with it are closed.
-    pub(crate) fn drop_front(&self) {
+    pub fn drop_front(&self) {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         while let Err(Errno::EINTR | Errno::ECONNRESET) = recv(self.0.as_raw_fd(), &mut [0; 1], flags) {}
     }
@@ -171,7 +178,7 @@ impl Socket {
     /// # Errors
     ///
     /// What sendmsg answers.
-    pub(crate) fn send(&self, nonce: u64, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub fn send(&self, nonce: u64, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut bytes = [0; ANNOUNCEMENT];
         bytes[0..4].copy_from_slice(&MAGIC.to_ne_bytes());
         bytes[4..8].copy_from_slice(&(descriptors.len() as u32).to_ne_bytes());
@@ -182,34 +189,59 @@ impl Socket {
     /// Takes the descriptors of `nonce`, which were sent before their frame was. Bells before them go, and so do
     /// descriptors whose sender died before the frame. `None` = they are not there: a reader died with them.
     pub(crate) fn receive(&self, nonce: u64) -> Option<Bundle> {
+        if !self.seek(nonce) {
+            return None;
+        }
+        let (_, bundle) = self.bundle(Then::Gone).ok()?;
+        bundle
+    }
+
+    /// Duplicates of the descriptors of `nonce`, whose packet stays in front; else as `receive`. Whoever may yet die
+    /// before it is done takes them like this, and [`drop_front`](Socket::drop_front)s the packet then.
+    ///
+    /// # Errors
+    ///
+    /// This process cannot have so many descriptors more; nothing is changed.
+    pub fn peek(&self, nonce: u64) -> io::Result<Option<Bundle>> {
+        if !self.seek(nonce) {
+            return Ok(None);
+        }
+        match self.bundle(Then::Stays)? {
+            (true, _) => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+            (false, bundle) => Ok(bundle),
+        }
+    }
+
+    /// Drops what stands before the packet of `nonce`; false = it is not there.
+    fn seek(&self, nonce: u64) -> bool {
         loop {
             match self.front() {
-                Packet::Descriptors { nonce: found } if found == nonce => return self.take_bundle(),
-                Packet::Descriptors { nonce: found } if is_later(found, nonce) => return None,
-                Packet::None | Packet::End => return None,
+                Packet::Descriptors { nonce: found } if found == nonce => return true,
+                Packet::Descriptors { nonce: found } if is_later(found, nonce) => return false,
+                Packet::None | Packet::End => return false,
                 Packet::Bell | Packet::Descriptors { .. } => self.drop_front(),
             }
         }
     }
 
-    /// The descriptors in front.
-    fn take_bundle(&self) -> Option<Bundle> {
+    /// The descriptors in front, and whether there were more than this process may have.
+    fn bundle(&self, then: Then) -> io::Result<(bool, Option<Bundle>)> {
         let mut bytes = [0; ANNOUNCEMENT];
         loop {
-            match ancillary::receive(self.0.as_fd(), &mut bytes) {
-                Ok(received) => {
-                    let (_, sent) = parse(&bytes[..received.length])?;
-                    return Some(Bundle { descriptors: received.descriptors, sent });
+            match ancillary::receive(self.0.as_fd(), &mut bytes, then) {
+                Ok(Received { length, descriptors, truncated }) => {
+                    let bundle = parse(&bytes[..length]).map(|(_, sent)| Bundle { descriptors, sent });
+                    return Ok((truncated, bundle));
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => continue,
-                Err(_) => return None,
+                Err(error) => return Err(error),
             }
         }
     }
 }
 
 /// Makes a nonce of the sender's token and the number of its message.
-pub(crate) fn nonce(token: u32, item: u32) -> u64 {
+pub fn nonce(token: u32, item: u32) -> u64 {
     u64::from(token) << 32 | u64::from(item)
 }
 

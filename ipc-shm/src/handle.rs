@@ -95,6 +95,11 @@ impl Sending {
         self.descriptors.iter().map(|descriptor| descriptor.as_fd())
     }
 
+    /// The same, to be kept beyond the message: they close with their last user.
+    pub fn shared(&self) -> &[Arc<OwnedFd>] {
+        &self.descriptors
+    }
+
     /// True when the message is bytes only.
     pub fn is_empty(&self) -> bool {
         self.descriptors.is_empty()

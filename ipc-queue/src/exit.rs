@@ -41,14 +41,14 @@ extern "C" fn flush() {
     let queues: Vec<_> =
         watched.iter().filter_map(Weak::upgrade).filter(|queue| left_of(queue) > 0).collect();
     drop(watched);
-    queues.iter().for_each(|queue| queue.lease.leave());
+    queues.iter().for_each(|queue| queue.presence.leave());
     let (mut last, mut since) = (usize::MAX, Instant::now());
     loop {
         let left: usize = queues.iter().map(left_of).sum();
         if left == 0 {
             return;
         }
-        if left != last || queues.iter().any(|queue| left_of(queue) > 0 && queue.lease.is_held()) {
+        if left != last || queues.iter().any(|queue| left_of(queue) > 0 && queue.presence.is_held()) {
             (last, since) = (left, Instant::now());
         } else if since.elapsed() > GRACE {
             return give_up(left);

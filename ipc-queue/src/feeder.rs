@@ -221,7 +221,7 @@ impl RawQueue {
     /// What nobody can ever take is not kept: there is no handle in this process and no other process has the queue,
     /// for longer than a handle is on its way in a message.
     fn discard_if_abandoned(self: &Arc<Self>, needed: &mut Instant) {
-        if self.has_handle() || self.lease.is_held() {
+        if self.has_handle() || self.presence.is_held() {
             *needed = Instant::now();
         } else if needed.elapsed() > exit::GRACE {
             let here = self.here.get();

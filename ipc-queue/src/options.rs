@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::error::CreateError;
+use crate::form::Form;
 use crate::queue::Queue;
 use crate::raw::RawQueue;
 use crate::segment::Shape;
@@ -27,7 +28,7 @@ pub struct Options<T> {
 
 impl<T> Default for Options<T> {
     fn default() -> Self {
-        Options { shape: Shape { bound: None, bytes: RING_BYTES }, item: PhantomData }
+        Options { shape: Shape { bound: None, bytes: RING_BYTES, form: Form::Plain }, item: PhantomData }
     }
 }
 
@@ -42,6 +43,11 @@ impl<T> Options<T> {
     /// takes a quarter of the ring, and never more than 1 MiB.
     pub fn ring_bytes(mut self, bytes: usize) -> Self {
         self.shape.bytes = bytes;
+        self
+    }
+
+    pub(crate) fn form(mut self, form: Form) -> Self {
+        self.shape.form = form;
         self
     }
 

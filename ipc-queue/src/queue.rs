@@ -10,6 +10,7 @@ use ipc_sync::Deadline;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::error::{CreateError, JoinError};
+use crate::form::Form;
 use crate::options::Options;
 use crate::raw::RawQueue;
 
@@ -94,6 +95,15 @@ impl<T> Queue<T> {
 
     pub(crate) fn of(raw: Arc<RawQueue>) -> Queue<T> {
         Queue { raw, item: PhantomData }
+    }
+
+    /// The queue in a message, if it is of one of these forms.
+    pub(crate) fn of_form<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        forms: &[Form],
+    ) -> Result<Self, D::Error> {
+        let descriptor = handle::take(u32::deserialize(deserializer)?).map_err(de::Error::custom)?;
+        RawQueue::receive(descriptor, forms).map(Queue::of).map_err(de::Error::custom)
     }
 
     /// Items that were put and not taken, at one instant: in the ring, and in living processes on their way to it.
@@ -205,8 +215,7 @@ impl<T> Serialize for Queue<T> {
 
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let descriptor = handle::take(u32::deserialize(deserializer)?).map_err(de::Error::custom)?;
-        RawQueue::receive(descriptor).map(Queue::of).map_err(de::Error::custom)
+        Queue::of_form(deserializer, &[Form::Plain, Form::Leased, Form::Joinable])
     }
 }
 

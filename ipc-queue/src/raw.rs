@@ -14,11 +14,12 @@ use parking_lot::Mutex;
 use crate::channel::{Channel, Put, Room};
 use crate::error::{CreateError, GetError, PutFault};
 use crate::feeder::{Here, Placed};
-use crate::lease::Lease;
+use crate::form::Form;
+use crate::presence::Presence;
 use crate::segment::{self, Shape, Strange};
 
 /// How long a put that does not wait bears with another producer's.
-const MOMENT: Duration = Duration::from_millis(10);
+pub(crate) const MOMENT: Duration = Duration::from_millis(10);
 
 /// How long a get that does not wait bears with a feeder.
 const GLANCE: Duration = Duration::from_millis(1);
@@ -33,7 +34,8 @@ static QUEUES: PerProcess<Mutex<Vec<Weak<RawQueue>>>> = PerProcess::new();
 #[derive(Debug)]
 pub(crate) struct RawQueue {
     pub(crate) channel: Channel,
-    pub(crate) lease: Lease,
+    pub(crate) form: Form,
+    pub(crate) presence: Presence,
     pub(crate) here: PerProcess<Here>,
     segment: Segment,
     for_item: Patience,
@@ -47,27 +49,29 @@ impl RawQueue {
     pub(crate) fn create(shape: &Shape) -> Result<Arc<RawQueue>, CreateError> {
         let segment = segment::create(shape)?;
         let channel = segment::channel(&segment).expect("a new segment is what it should be");
-        Ok(RawQueue::enter(segment, channel)?)
+        Ok(RawQueue::enter(segment, channel, shape.form)?)
     }
 
-    /// The queue behind a descriptor that came in a message.
-    pub(crate) fn receive(descriptor: Arc<OwnedFd>) -> Result<Arc<RawQueue>, Strange> {
+    /// The queue behind a descriptor that came in a message, if it is of one of these forms.
+    pub(crate) fn receive(descriptor: Arc<OwnedFd>, forms: &[Form]) -> Result<Arc<RawQueue>, Strange> {
         let segment = segment::open(descriptor)?;
+        let form = segment::form(&segment, forms)?;
         let channel = segment::channel(&segment)?;
-        RawQueue::enter(segment, channel).map_err(|error| Strange::Header(error.into()))
+        RawQueue::enter(segment, channel, form).map_err(|error| Strange::Header(error.into()))
     }
 
-    fn enter(segment: Segment, channel: Channel) -> std::io::Result<Arc<RawQueue>> {
+    fn enter(segment: Segment, channel: Channel, form: Form) -> std::io::Result<Arc<RawQueue>> {
         let mut queues = QUEUES.get().lock();
         queues.retain(|queue| queue.strong_count() > 0);
         let same = |queue: &Arc<RawQueue>| Arc::ptr_eq(queue.segment.mapping(), segment.mapping());
         if let Some(queue) = queues.iter().filter_map(Weak::upgrade).find(same) {
-            queue.lease.take()?; // its feeder may have given it up
+            queue.presence.take()?; // its feeder may have given it up
             return Ok(queue);
         }
         let queue = Arc::new(RawQueue {
-            lease: Lease::new(segment.mapping().descriptor())?,
+            presence: Presence::new(segment.mapping().descriptor())?,
             channel,
+            form,
             segment,
             here: PerProcess::new(),
             for_item: Patience::default(),
@@ -78,13 +82,13 @@ impl RawQueue {
         Ok(queue)
     }
 
-    /// Whether this process has the queue for more than its feeder. If not, it gives up its lease; a handle that
+    /// Whether this process has the queue for more than its feeder. If not, it gives up its presence; a handle that
     /// arrives takes it again.
     pub(crate) fn has_handle(self: &Arc<Self>) -> bool {
         let _nothing_arrives = QUEUES.get().lock();
         let has_handle = Arc::strong_count(self) > 1;
         if !has_handle {
-            self.lease.leave();
+            self.presence.leave();
         }
         has_handle
     }
@@ -113,7 +117,10 @@ impl RawQueue {
                 return Ok(());
             }
         }
-        self.put_slow(&me, item, deadline)
+        match self.form {
+            Form::Simple => self.put_into_ring(&me, item, deadline),
+            _ => self.put_slow(&me, item, deadline),
+        }
     }
 
     #[cold]

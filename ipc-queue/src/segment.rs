@@ -6,7 +6,8 @@
 //!  256  512  ledger: 64 entries of {token u32, count u32}
 //!  768    4  bound: most items at one time, 0 = any number; written once
 //!  772    4  bytes of the ring, a power of two; written once
-//!  776 3192  padding
+//!  776    4  form of the queue, see `form`; written once
+//!  780 3188  padding
 //! 3968    …  ring, on a page of its own
 //! ```
 #![allow(unsafe_code)]
@@ -20,6 +21,7 @@ use ipc_sync::{Registry, RegistryError};
 
 use crate::channel::{Channel, Consumers, Entry, Producers, Words};
 use crate::error::CreateError;
+use crate::form::Form;
 use crate::primitive::{Bytes, ENTRIES};
 
 const KIND: Kind =
@@ -39,6 +41,7 @@ pub(crate) const MOST: usize = i32::MAX as usize;
 struct Settings {
     bound: AtomicU32,
     bytes: AtomicU32,
+    form: AtomicU32,
 }
 
 const _: () = {
@@ -63,6 +66,7 @@ pub(crate) enum Strange {
     Header(HeaderError),
     Registry(RegistryError),
     Settings,
+    Form(Form),
 }
 
 impl fmt::Display for Strange {
@@ -71,6 +75,7 @@ impl fmt::Display for Strange {
             Strange::Header(error) => error.fmt(f),
             Strange::Registry(error) => error.fmt(f),
             Strange::Settings => f.write_str("the queue's memory is damaged"),
+            Strange::Form(form) => write!(f, "the queue is a {form} one"),
         }
     }
 }
@@ -100,6 +105,7 @@ pub(crate) struct Shape {
     pub(crate) bound: Option<usize>,
     /// Bytes of the ring.
     pub(crate) bytes: usize,
+    pub(crate) form: Form,
 }
 
 impl Shape {
@@ -117,6 +123,7 @@ impl Shape {
         let settings = segment.view::<Settings>(SETTINGS_AT).expect("a new segment holds its settings");
         settings.bound.store(self.bound.unwrap_or(0) as u32, Relaxed);
         settings.bytes.store(self.bytes as u32, Relaxed);
+        settings.form.store(self.form.word(), Relaxed);
     }
 }
 
@@ -135,6 +142,13 @@ pub(crate) fn open(descriptor: std::sync::Arc<std::os::fd::OwnedFd>) -> Result<S
         true => Ok(segment),
         false => Err(HeaderError::ForeignRegistry.into()),
     }
+}
+
+/// The form of the queue, which must be one of these.
+pub(crate) fn form(segment: &Segment, forms: &[Form]) -> Result<Form, Strange> {
+    let settings = segment.view::<Settings>(SETTINGS_AT)?;
+    let form = Form::of(settings.form.load(Relaxed)).ok_or(Strange::Settings)?;
+    if forms.contains(&form) { Ok(form) } else { Err(Strange::Form(form)) }
 }
 
 /// The ring in `segment`. Bound and size are read once.

@@ -6,8 +6,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use common::{at, memory, pack, unpack};
-use ipc_queue::{GetError, PutFault, Queue};
+use common::{at, memory, pack, unpack, unpack_as};
+use ipc_queue::{GetError, PutFault, Queue, SimpleQueue};
 use ipc_shm::Mapping;
 use support::{Rng, Status, fork, seed};
 
@@ -164,4 +164,18 @@ fn raging_neighbour_neither_hangs_nor_breaks_us() {
     queue.cancel_join_thread();
     queue.close();
     neighbour.kill9();
+}
+
+#[test]
+fn simple_queue_travels_and_stays_one() {
+    let _test = support::test(20);
+    let queue = SimpleQueue::<u32>::new().unwrap();
+    let (bytes, descriptors) = pack(&queue);
+    let copy = descriptors.iter().map(|fd| fd.try_clone().unwrap()).collect();
+    assert!(unpack::<u32>(&bytes, copy).unwrap_err().to_string().contains("simple"));
+    let again: SimpleQueue<u32> = unpack_as(&bytes, descriptors).unwrap();
+    again.put(1).unwrap();
+    assert_eq!(queue.get().unwrap(), 1);
+    let (bytes, descriptors) = pack(&Queue::<u32>::new().unwrap());
+    assert!(unpack_as::<SimpleQueue<u32>>(&bytes, descriptors).unwrap_err().to_string().contains("plain"));
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::flush;
-use ipc_queue::{CreateError, GetError, JoinError, PutFault, Queue};
+use ipc_queue::{CreateError, GetError, JoinError, PutFault, Queue, SimpleQueue};
 use serde::{Serialize, Serializer, ser};
 use support::{Status, asleep, fork, shared, shared_slice, until};
 
@@ -363,4 +363,51 @@ fn no_wake_was_lost() {
     }
     assert_eq!(child.wait(), Status::Code(0));
     assert_eq!(ipc_sync::Registry::get().unwrap().rescues(), before);
+}
+
+#[test]
+fn simple_queue_keeps_nothing_beside_the_ring() {
+    let _test = support::test(20);
+    let queue = SimpleQueue::<u32>::with_ring_bytes(512).unwrap();
+    assert!(queue.is_empty());
+    let taken = (0..).take_while(|&i| queue.try_put(i).is_ok()).count();
+    assert!((20..32).contains(&taken), "{taken}");
+    let start = Instant::now();
+    assert!(matches!(queue.try_put(9).unwrap_err().fault, PutFault::Full));
+    assert!(matches!(queue.put_timeout(9, MOMENT).unwrap_err().fault, PutFault::TimedOut));
+    assert!(matches!(queue.put_bytes_deadline(b"9", start).unwrap_err(), PutFault::TimedOut));
+    assert!(start.elapsed() >= MOMENT);
+    assert_eq!(queue.len(), taken);
+    (0..taken as u32).for_each(|i| assert_eq!(queue.try_get().unwrap(), i));
+    assert!(matches!(queue.get_timeout(MOMENT), Err(GetError::TimedOut)));
+    assert!(queue.is_empty() && queue.capacity().is_none());
+}
+
+#[test]
+fn full_simple_queue_wakes_its_putter() {
+    let _test = support::test(30);
+    let queue = SimpleQueue::<Vec<u8>>::with_ring_bytes(1024).unwrap();
+    let mut child = fork(|| (0..1000u32).for_each(|i| queue.put(vec![i as u8; 100]).unwrap()));
+    asleep(child.pid());
+    (0..1000u32).for_each(|i| assert_eq!(queue.get().unwrap(), vec![i as u8; 100]));
+    assert_eq!(child.wait(), Status::Code(0));
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn simple_queue_loses_nothing_with_its_producer() {
+    let _test = support::test(30);
+    let queue = SimpleQueue::<u64>::with_ring_bytes(512).unwrap();
+    let put = shared::<AtomicU64>();
+    let mut producer = fork(|| {
+        for i in 0.. {
+            queue.put(i).unwrap();
+            put.store(i + 1, Relaxed);
+        }
+    });
+    asleep(producer.pid());
+    producer.kill9();
+    let got = queue.try_iter().map(Result::unwrap).collect::<Vec<_>>();
+    assert_eq!(got, (0..put.load(Relaxed)).collect::<Vec<_>>());
+    assert!(queue.is_empty());
 }

@@ -24,6 +24,14 @@ pub(crate) fn pack<T>(queue: &Queue<T>) -> (Vec<u8>, Vec<OwnedFd>) {
 
 /// The queue that came in a message.
 pub(crate) fn unpack<T>(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Result<Queue<T>, codec::DecodeError> {
+    unpack_as(bytes, descriptors)
+}
+
+/// The same, of another type.
+pub(crate) fn unpack_as<Q: DeserializeOwned>(
+    bytes: &[u8],
+    descriptors: Vec<OwnedFd>,
+) -> Result<Q, codec::DecodeError> {
     let _table = Incoming::open(descriptors);
     codec::decode(bytes)
 }

@@ -14,18 +14,18 @@ use parking_lot::Mutex;
 
 /// This process's lock on the file of a queue.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(crate) struct Presence {
     mine: Mutex<Option<File>>,
     /// The description that the memory came with: others have it too, so it holds no lock.
     file: Arc<OwnedFd>,
 }
 
-impl Lease {
+impl Presence {
     /// Takes the lock.
-    pub(crate) fn new(file: &Arc<OwnedFd>) -> io::Result<Lease> {
-        let lease = Lease { mine: Mutex::new(None), file: file.clone() };
-        lease.take()?;
-        Ok(lease)
+    pub(crate) fn new(file: &Arc<OwnedFd>) -> io::Result<Presence> {
+        let presence = Presence { mine: Mutex::new(None), file: file.clone() };
+        presence.take()?;
+        Ok(presence)
     }
 
     /// Takes the lock, unless this process has it.

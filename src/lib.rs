@@ -110,7 +110,6 @@
 //! Linux only. Processes of one program only: another program shares memory by name ([`SharedMemory::open`]), not
 //! functions. A function in a shared library cannot be a process. No isolation: all of a family trust each other.
 
-#[allow(dead_code, unused_imports)] // the users of the cell come next
 mod executor;
 mod process;
 mod testing;
@@ -124,7 +123,10 @@ pub use ipc_shm as shm;
 #[doc(no_inline)]
 pub use ipc_sync as sync;
 
-pub use executor::{Future, NotDone, TaskError, TryResultError};
+pub use executor::{
+    AsCompleted, AsFuture, Executor, Future, Map, NotDone, Progress, ReturnWhen, ShutdownMode, TaskError,
+    TerminateError, TryResultError, Waited, as_completed, wait, wait_deadline, wait_timeout,
+};
 pub use ipc_pipe::{
     Connection, PipeError, Receiver, RecvError, RecvIntoError, SendError, Sender, TryRecvError, Waitable,
     pipe, simplex, wait, wait_deadline, wait_timeout,

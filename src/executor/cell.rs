@@ -10,6 +10,7 @@
 //! The state is changed under the lock, and read without it.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, LazyLock};
@@ -19,6 +20,7 @@ use ipc_sync::{Deadline, Patience};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::error::TaskError;
+use super::gathering::Gathering;
 
 pub(crate) const PENDING: u32 = 0;
 pub(crate) const RUNNING: u32 = 1;
@@ -36,6 +38,9 @@ pub(crate) trait Helper: Send + Sync {
     fn recall(&self, _ticket: u64) -> bool {
         true
     }
+
+    /// A cell was settled by a cancel. Whoever sleeps in `help`, and elsewhere than in its seat, must look again.
+    fn nudge(&self) {}
 }
 
 /// Where somebody sleeps who waits for one result.
@@ -64,6 +69,8 @@ struct Inner<R> {
     outcome: Option<Result<R, TaskError>>,
     poked: bool,
     wakers: Vec<Waker>,
+    /// Those who wait for many, and what they call this one.
+    watchers: Vec<(Arc<Gathering>, usize)>,
     callbacks: VecDeque<Callback>,
     /// Somebody runs the callbacks, and will run those that are added meanwhile.
     calling: bool,
@@ -78,6 +85,7 @@ impl<R> Cell<R> {
             outcome: None,
             poked: false,
             wakers: Vec::new(),
+            watchers: Vec::new(),
             callbacks: VecDeque::new(),
             calling: false,
         };
@@ -112,27 +120,34 @@ impl<R> Cell<R> {
 
     /// PENDING to CANCELLED; true = it is cancelled now.
     pub(crate) fn cancel(&self) -> bool {
-        if let (PENDING, Some((helper, ticket))) = (self.state(), &self.helper) {
-            if !helper.recall(*ticket) {
-                return self.state() == CANCELLED;
-            }
+        let recalled = |(helper, ticket): &(Arc<dyn Helper>, u64)| helper.recall(*ticket);
+        if self.state() == PENDING && self.helper.as_ref().is_none_or(recalled) {
+            self.cancel_now();
         }
+        self.state() == CANCELLED
+    }
+
+    fn cancel_now(&self) {
         let inner = self.inner.lock();
         if self.state() == PENDING {
             self.store(inner, Err(TaskError::Cancelled));
+            if let Some((helper, _)) = &self.helper {
+                helper.nudge();
+            }
         }
-        self.state() == CANCELLED
     }
 
     fn store(&self, mut inner: MutexGuard<'_, Inner<R>>, outcome: Result<R, TaskError>) {
         let cancelled = matches!(outcome, Err(TaskError::Cancelled));
         inner.outcome = Some(outcome);
         inner.calling = !inner.callbacks.is_empty();
-        let (wakers, calling) = (std::mem::take(&mut inner.wakers), inner.calling);
+        let (wakers, watchers) = (mem::take(&mut inner.wakers), mem::take(&mut inner.watchers));
+        let calling = inner.calling;
         self.state.store(if cancelled { CANCELLED } else { FINISHED }, Release);
         drop(inner);
         self.changed.notify_all();
         wakers.into_iter().for_each(Waker::wake);
+        watchers.into_iter().for_each(|(gathering, index)| gathering.add(index));
         if calling {
             self.call_back();
         }
@@ -177,6 +192,22 @@ impl<R> Cell<R> {
         true
     }
 
+    /// Tells `gathering` once the cell is settled, or now if it is.
+    pub(crate) fn watch(&self, gathering: &Arc<Gathering>, index: usize) {
+        let mut inner = self.inner.lock();
+        if self.is_settled() {
+            drop(inner);
+            gathering.add(index);
+        } else {
+            inner.watchers.push((Arc::clone(gathering), index));
+        }
+    }
+
+    /// Takes that back.
+    pub(crate) fn unwatch(&self, gathering: &Arc<Gathering>) {
+        self.inner.lock().watchers.retain(|(known, _)| !Arc::ptr_eq(known, gathering));
+    }
+
     /// The outcome of a settled cell. An error stays for those who ask later.
     pub(crate) fn take(&self) -> Result<R, TaskError> {
         let mut inner = self.inner.lock();
@@ -194,25 +225,37 @@ impl<R> Cell<R> {
 
 impl<R: Send + 'static> Cell<R> {
     /// Waits until the cell is settled; false = the time was up before.
+    #[inline]
     pub(crate) fn wait(self: &Arc<Self>, until: Deadline) -> bool {
         self.is_settled() || self.wait_longer(until)
     }
 
     #[cold]
     fn wait_longer(self: &Arc<Self>, until: Deadline) -> bool {
-        if let Some((helper, _)) = &self.helper {
-            let seat: Arc<dyn Seat> = Arc::clone(self) as _;
-            while !self.is_settled() && !until.has_passed() {
-                helper.help(&seat, until);
-            }
-            return self.is_settled();
-        }
-        let sleep = || {
-            self.sleep(until);
-            !until.has_passed()
-        };
-        !until.has_passed() && PATIENCE.wait(u32::MAX, || self.is_settled(), sleep)
+        let seat: Arc<dyn Seat> = Arc::clone(self) as _;
+        wait_in(&seat, self.helper(), until)
     }
+
+    pub(crate) fn helper(&self) -> Option<&Arc<dyn Helper>> {
+        self.helper.as_ref().map(|(helper, _)| helper)
+    }
+}
+
+/// Waits until the seat has what one waits for in it; false = the time was up before.
+pub(crate) fn wait_in(seat: &Arc<dyn Seat>, helper: Option<&Arc<dyn Helper>>, until: Deadline) -> bool {
+    let sleep = || {
+        match helper {
+            Some(helper) => helper.help(seat, until),
+            None => seat.sleep(until),
+        }
+        !until.has_passed()
+    };
+    match helper {
+        // How long to stay awake is the helper's business.
+        Some(_) => while !seat.is_done() && sleep() {},
+        None => return seat.is_done() || PATIENCE.wait(u32::MAX, || seat.is_done(), sleep),
+    }
+    seat.is_done()
 }
 
 impl<R: Send> Seat for Cell<R> {
@@ -222,10 +265,9 @@ impl<R: Send> Seat for Cell<R> {
 
     fn sleep(&self, until: Deadline) {
         let mut inner = self.inner.lock();
-        while !self.is_settled() && !std::mem::take(&mut inner.poked) && !until.has_passed() {
-            match until.remaining() {
-                Some(left) => drop(self.changed.wait_for(&mut inner, left)),
-                None => self.changed.wait(&mut inner),
+        while !self.is_settled() && !mem::take(&mut inner.poked) {
+            if !sleep_once(&self.changed, &mut inner, until) {
+                return;
             }
         }
     }
@@ -234,4 +276,14 @@ impl<R: Send> Seat for Cell<R> {
         self.inner.lock().poked = true;
         self.changed.notify_all();
     }
+}
+
+/// Sleeps until somebody notifies; false = the time is up.
+pub(crate) fn sleep_once<T>(changed: &Condvar, guard: &mut MutexGuard<'_, T>, until: Deadline) -> bool {
+    match until.remaining() {
+        Some(left) if left.is_zero() => return false,
+        Some(left) => drop(changed.wait_for(guard, left)),
+        None => changed.wait(guard),
+    }
+    true
 }

@@ -50,6 +50,11 @@ impl<R> Future<R> {
         self.cell.is_settled()
     }
 
+    /// Settles it without a promise: nobody took the task.
+    pub(crate) fn refuse(&self, error: TaskError) {
+        self.cell.settle(Err(error));
+    }
+
     fn take(&self, done: bool) -> Result<R, TryResultError> {
         if done { Ok(self.cell.take()?) } else { Err(TryResultError::NotDone) }
     }
@@ -102,6 +107,15 @@ impl<R: Send + 'static> Future<R> {
     /// As [`result_timeout`](Future::result_timeout).
     pub fn result_deadline(&self, deadline: Instant) -> Result<R, TryResultError> {
         self.take(self.cell.wait(Deadline::at(deadline)))
+    }
+
+    /// Waits until the task is done; false = the time was up before.
+    pub(crate) fn wait_until(&self, until: Deadline) -> bool {
+        self.cell.wait(until)
+    }
+
+    pub(crate) fn cell(&self) -> &Arc<Cell<R>> {
+        &self.cell
     }
 
     /// Waits until the task is done; its error, if it has one. Takes nothing.

@@ -1,15 +1,32 @@
 //! Tasks whose results come later.
 //!
 //! 1. `cell`: one result, from the promise of it to its taking. `promise`: the side that makes it; `future`: the side
-//!    that waits for it.
-//! 2. `error`: why there is none.
+//!    that waits for it; `gather`: waiting for many, in a `gathering`.
+//! 2. `front`: the executor, whoever runs the tasks. `map`: a function over many items. `progress`: how far it is.
+//! 3. `crew`: threads that run tasks.
+//! 4. `function`: functions as values. `error`: why there is no result.
 
 mod cell;
+mod crew;
 mod error;
+mod front;
+mod function;
 mod future;
+mod gather;
+mod gathering;
+mod map;
+mod progress;
 mod promise;
 
+#[allow(unused_imports)] // the engine of processes is not there yet
 pub(crate) use cell::{Helper, Seat};
 pub use error::{NotDone, TaskError, TryResultError};
+pub use front::{Executor, ShutdownMode, TerminateError};
 pub use future::Future;
+pub use gather::{
+    AsCompleted, AsFuture, ReturnWhen, Waited, as_completed, wait, wait_deadline, wait_timeout,
+};
+pub use map::Map;
+pub use progress::Progress;
+#[allow(unused_imports)]
 pub(crate) use promise::{Promise, helped_promise, promise};

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{self, PanicHookInfo};
+use std::sync::Once;
 
 use ipc_pipe::Connection;
 use parking_lot::Mutex;
@@ -19,16 +20,25 @@ thread_local! {
 /// Whom the hook tells.
 static PARENT: Mutex<Option<&'static Connection>> = Mutex::new(None);
 
-/// Puts our hook before the one that is there. A copy of a process that has it only tells somebody else.
+/// From now on `parent` is told where panics abort, and [`caught`] knows the place of a panic.
 pub(crate) fn watch(parent: &'static Connection) {
-    if PARENT.lock().replace(parent).is_some() {
+    *PARENT.lock() = Some(parent);
+    listen();
+}
+
+/// Puts our hook before the one that is there, once. A panicking thread may not, and only misses the places.
+pub(crate) fn listen() {
+    static LISTENING: Once = Once::new();
+    if std::thread::panicking() {
         return;
     }
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        note(info);
-        usual(info);
-    }));
+    LISTENING.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            note(info);
+            usual(info);
+        }));
+    });
 }
 
 fn note(info: &PanicHookInfo<'_>) {
@@ -44,7 +54,13 @@ fn note(info: &PanicHookInfo<'_>) {
 
 /// The panic that this thread has just caught.
 pub(crate) fn caught(payload: &(dyn Any + Send)) -> Outcome<()> {
-    Outcome::Panicked { message: message(payload), location: PLACE.take() }
+    let (message, location) = text_and_place(payload);
+    Outcome::Panicked { message, location }
+}
+
+/// The text of the panic that this thread has just caught, and where it was; empty if [`listen`] was not called.
+pub(crate) fn text_and_place(payload: &(dyn Any + Send)) -> (String, String) {
+    (message(payload), PLACE.take())
 }
 
 /// `panic!` makes a `&str` or a `String`; `panic_any` makes anything.

@@ -1,0 +1,230 @@
+//! `Executor`: one way to run tasks, whoever runs them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::crew::Crew;
+use super::future::Future;
+use super::map::Map;
+use super::progress::{Progress, Tally};
+use crate::process::{SpawnFailure, cpu_count};
+
+/// Runs tasks in threads or in processes, and gives back a [`Future`] for each.
+///
+/// ```
+/// use multiprocess::Executor;
+///
+/// multiprocess::testing!(); // stands for init() in this example
+///
+/// let executor = Executor::threads(2)?;
+/// let sum = executor.submit(|(a, b)| a + b, (40, 2));
+/// let text = executor.submit(|n: u32| "ab".repeat(n as usize), 3);
+/// let bad = executor.submit(|text: String| text.parse::<u8>().unwrap(), "many".to_owned());
+///
+/// assert_eq!(sum.result()?, 42);
+/// assert_eq!(text.result()?, "ababab");
+/// assert!(bad.exception().is_some()); // and nobody else is harmed
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A program moves between threads and processes by this one word. That is why tasks are functions or closures without
+/// captures, and arguments and results are types that serde knows: processes need it. Threads move the values as they
+/// are and serialize nothing.
+///
+/// A task that waits for another one of the same executor keeps a worker from running it: give it enough workers.
+///
+/// Dropped, it waits for its tasks as [`ShutdownMode::Wait`] does; while a panic passes by, it cancels those that did
+/// not start first.
+#[doc(alias = "ThreadPoolExecutor")]
+#[doc(alias = "ProcessPoolExecutor")]
+#[doc(alias = "concurrent.futures")]
+pub struct Executor {
+    workers: Workers,
+    tally: Mutex<Option<Arc<Tally>>>,
+    left: Mutex<bool>,
+}
+
+enum Workers {
+    Threads(Crew),
+}
+
+/// What becomes of the tasks that are still there at [`Executor::shutdown`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShutdownMode {
+    /// They all run, and the call waits for them.
+    Wait,
+    /// They all run, and nobody waits: neither the call nor the drop. The end of this process ends them.
+    NoWait,
+    /// Those that were not started are cancelled, and the call waits for the others.
+    #[doc(alias = "cancel_futures")]
+    CancelPending,
+}
+
+/// Why workers were not terminated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TerminateError {
+    /// They are threads, which nobody can end but themselves.
+    Unsupported,
+}
+
+impl fmt::Display for TerminateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("threads cannot be terminated")
+    }
+}
+
+impl std::error::Error for TerminateError {}
+
+impl Executor {
+    /// An executor of so many threads; 0 = as many as [`cpu_count`] says.
+    ///
+    /// The threads start at once and end with the executor. They are named `executor-1` and so on.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnFailure::Io`]: the kernel refused a thread.
+    pub fn threads(workers: usize) -> Result<Executor, SpawnFailure> {
+        Ok(Executor::new(Workers::Threads(Crew::new(size(workers))?)))
+    }
+
+    fn new(workers: Workers) -> Executor {
+        Executor { workers, tally: Mutex::new(None), left: Mutex::new(false) }
+    }
+
+    /// How many workers it has.
+    pub fn workers(&self) -> usize {
+        match &self.workers {
+            Workers::Threads(crew) => crew.size(),
+        }
+    }
+
+    /// Has a worker call `f(args)`.
+    ///
+    /// Does not wait: tasks queue up without a bound; see [`map`](Executor::map) for a bounded way. What goes wrong, with the task or
+    /// because of a shutdown before, is told by the future. Tasks begin in the order they were submitted.
+    pub fn submit<A, R>(&self, f: fn(A) -> R, args: A) -> Future<R>
+    where
+        A: Serialize + DeserializeOwned + Send + 'static,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
+        let tally = self.tally();
+        if let Some(tally) = &tally {
+            tally.count(|progress| progress.submitted += 1);
+        }
+        let future = self.start(f, args);
+        if let Some(tally) = tally {
+            future.add_done_callback(move |future| {
+                tally.count(|progress| progress.add(future.exception().as_ref()))
+            });
+        }
+        future
+    }
+
+    /// As `submit`, without the accounts.
+    pub(crate) fn start<A, R>(&self, f: fn(A) -> R, args: A) -> Future<R>
+    where
+        A: Serialize + DeserializeOwned + Send + 'static,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
+        match &self.workers {
+            Workers::Threads(crew) => crew.submit(f, args),
+        }
+    }
+
+    /// Calls `f` with each item; the results come in the order of the items.
+    ///
+    /// The iterator is lazy: items are taken and submitted as results are asked for, and only a few tasks are under way at
+    /// once ([`ahead`](Map::ahead)), so `items` may be endless. It goes on after an error, which takes the place of its
+    /// item's result. Dropped, it cancels what did not start.
+    ///
+    /// ```
+    /// use multiprocess::Executor;
+    ///
+    /// multiprocess::testing!();
+    /// let executor = Executor::threads(2)?;
+    /// let squares = executor.map(|n: u64| n * n, 1..).chunk_size(10).take(4);
+    /// assert_eq!(squares.collect::<Result<Vec<_>, _>>()?, [1, 4, 9, 16]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn map<I, R>(&self, f: fn(I::Item) -> R, items: I) -> Map<'_, I::IntoIter, R>
+    where
+        I: IntoIterator,
+        I::Item: Serialize + DeserializeOwned + Send + 'static,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
+        Map::new(self, f, items.into_iter())
+    }
+
+    /// Has `hook` told how far the tasks have come that are submitted from now on. It takes the place of an earlier one,
+    /// which goes on to be told of earlier tasks.
+    ///
+    /// It is called by whichever thread has news, by one at a time, and never with older figures after newer ones. What happens
+    /// during a call is told together by the next, so a slow hook does not keep the tasks back, and the last state is always
+    /// told. Items of a [`map`](Executor::map) are over when the map hands them out. A hook that panics is not called again.
+    pub fn on_progress(&self, hook: impl FnMut(Progress) + Send + 'static) {
+        *self.tally.lock() = Some(Tally::new(Box::new(hook)));
+    }
+
+    pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
+        self.tally.lock().clone()
+    }
+
+    /// Takes no more tasks: a future of one that is submitted later has [`TaskError::Closed`](crate::TaskError::Closed).
+    ///
+    /// Blocks as `mode` says; called by a task or a callback in a worker, it does not wait for that one. It can be
+    /// called again, in another mode.
+    pub fn shutdown(&self, mode: ShutdownMode) {
+        *self.left.lock() = mode == ShutdownMode::NoWait;
+        match &self.workers {
+            Workers::Threads(crew) => {
+                crew.close();
+                if mode == ShutdownMode::CancelPending {
+                    crew.cancel_pending();
+                }
+                if mode != ShutdownMode::NoWait {
+                    crew.join();
+                }
+            }
+        }
+    }
+
+    /// Kills the workers now. Tasks that are not done fail with [`TaskError::Terminated`](crate::TaskError::Terminated), and no more are taken.
+    ///
+    /// # Errors
+    ///
+    /// [`TerminateError::Unsupported`]: its workers are threads. Nothing has changed.
+    #[doc(alias = "kill_workers")]
+    pub fn terminate_workers(&self) -> Result<(), TerminateError> {
+        match &self.workers {
+            Workers::Threads(_) => Err(TerminateError::Unsupported),
+        }
+    }
+}
+
+fn size(workers: usize) -> usize {
+    if workers == 0 { cpu_count() } else { workers }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shutdown(ShutdownMode::CancelPending);
+        } else if !*self.left.lock() {
+            self.shutdown(ShutdownMode::Wait);
+        }
+    }
+}
+
+impl fmt::Debug for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.workers {
+            Workers::Threads(_) => "threads",
+        };
+        f.debug_struct("Executor").field(kind, &self.workers()).finish_non_exhaustive()
+    }
+}

@@ -125,7 +125,8 @@ pub use ipc_sync as sync;
 
 pub use executor::{
     AsCompleted, AsFuture, Executor, Future, Map, NotDone, Progress, ReturnWhen, ShutdownMode, TaskError,
-    TerminateError, TryResultError, Waited, as_completed, wait, wait_deadline, wait_timeout,
+    TerminateError, TryResultError, Waited, as_completed, wait_futures, wait_futures_deadline,
+    wait_futures_timeout,
 };
 pub use ipc_pipe::{
     Connection, PipeError, Receiver, RecvError, RecvIntoError, SendError, Sender, TryRecvError, Waitable,

@@ -141,7 +141,7 @@ impl<F: AsFuture> ExactSizeIterator for AsCompleted<F> {}
 
 impl<F: AsFuture> Drop for AsCompleted<F> {
     fn drop(&mut self) {
-        // A loop around `wait` would leave one watcher for each round otherwise.
+        // a loop around `wait_futures` would leave one watcher for each round otherwise.
         for future in self.futures.iter().flatten() {
             future.as_future().cell().unwatch(&self.gathering);
         }
@@ -154,7 +154,7 @@ impl<F: AsFuture> fmt::Debug for AsCompleted<F> {
     }
 }
 
-/// Until when [`wait`] waits.
+/// Until when [`wait_futures`] waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReturnWhen {
     /// One is done or cancelled.
@@ -165,7 +165,7 @@ pub enum ReturnWhen {
     AllCompleted,
 }
 
-/// The futures that [`wait`] was given, each in its order.
+/// The futures that [`wait_futures`] was given, each in its order.
 #[derive(Debug)]
 pub struct Waited<F> {
     /// Those that are done or cancelled.
@@ -177,21 +177,22 @@ pub struct Waited<F> {
 /// Waits for many futures until `when`, and sorts them. Takes what [`as_completed`] takes.
 ///
 /// ```
-/// use multiprocess::{Executor, ReturnWhen, wait};
+/// use multiprocess::{Executor, ReturnWhen, wait_futures};
 ///
 /// multiprocess::testing!();
 /// let executor = Executor::threads(2)?;
 /// let futures: Vec<_> = (0..10u32).map(|n| executor.submit(|n| n * n, n)).collect();
-/// let waited = wait(&futures, ReturnWhen::AllCompleted);
+/// let waited = wait_futures(&futures, ReturnWhen::AllCompleted);
 /// assert_eq!((waited.done.len(), waited.not_done.len()), (10, 0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn wait<F: AsFuture>(futures: impl IntoIterator<Item = F>, when: ReturnWhen) -> Waited<F> {
+#[doc(alias = "wait")]
+pub fn wait_futures<F: AsFuture>(futures: impl IntoIterator<Item = F>, when: ReturnWhen) -> Waited<F> {
     wait_until(futures, when, Deadline::NEVER)
 }
 
 /// The same, and waits so long at most.
-pub fn wait_timeout<F: AsFuture>(
+pub fn wait_futures_timeout<F: AsFuture>(
     futures: impl IntoIterator<Item = F>,
     when: ReturnWhen,
     timeout: Duration,
@@ -200,7 +201,7 @@ pub fn wait_timeout<F: AsFuture>(
 }
 
 /// The same, and waits until then at most.
-pub fn wait_deadline<F: AsFuture>(
+pub fn wait_futures_deadline<F: AsFuture>(
     futures: impl IntoIterator<Item = F>,
     when: ReturnWhen,
     deadline: Instant,

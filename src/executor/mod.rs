@@ -24,7 +24,8 @@ pub use error::{NotDone, TaskError, TryResultError};
 pub use front::{Executor, ShutdownMode, TerminateError};
 pub use future::Future;
 pub use gather::{
-    AsCompleted, AsFuture, ReturnWhen, Waited, as_completed, wait, wait_deadline, wait_timeout,
+    AsCompleted, AsFuture, ReturnWhen, Waited, as_completed, wait_futures, wait_futures_deadline,
+    wait_futures_timeout,
 };
 pub use map::Map;
 pub use progress::Progress;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipc_queue::Queue;
+use ipc_queue::{Batch, Queue};
 use serde::{Deserialize, Serialize};
 use support::{Child, fork, pin, shared, shared_slice};
 
@@ -66,6 +66,25 @@ impl Way for OurTyped {
     #[inline(always)]
     fn get(&mut self, _: &mut Vec<u8>) {
         self.0.get().unwrap();
+    }
+}
+
+/// Eight at a time.
+struct OurBatches(Queue<()>, Batch, usize);
+
+impl Way for OurBatches {
+    #[inline(always)]
+    fn put(&mut self, message: &[u8]) {
+        self.0.put_bytes_many(&[message; 8]).unwrap();
+    }
+
+    #[inline(always)]
+    fn get(&mut self, _: &mut Vec<u8>) {
+        if self.2 == 0 {
+            self.0.get_bytes_many(8, &mut self.1).unwrap();
+            self.2 = self.1.len();
+        }
+        self.2 -= 1;
     }
 }
 
@@ -136,11 +155,13 @@ fn measure(row: usize, shape: Shape) -> f64 {
         }
         1 => rate(shape, OurQueue(Queue::bounded(2000).unwrap())),
         2 => rate(shape, OurQueue(Queue::new().unwrap())),
-        _ => rate(shape, OurTyped(Queue::bounded(2000).unwrap())),
+        3 => rate(shape, OurTyped(Queue::bounded(2000).unwrap())),
+        _ => rate(shape, OurBatches(Queue::bounded(2000).unwrap(), Batch::new(), 0)),
     }
 }
 
-const ROWS: [&str; 4] = ["raw pipe", "queue of 2000", "unbounded queue", "queue of 2000, typed"];
+const ROWS: [&str; 5] =
+    ["raw pipe", "queue of 2000", "unbounded queue", "queue of 2000, typed", "queue of 2000, by eight"];
 
 fn median(mut figures: Vec<f64>) -> (f64, f64, f64) {
     figures.sort_by(f64::total_cmp);

@@ -56,7 +56,7 @@ const LINE: u64 = 64;
 const LONG: usize = 256;
 
 /// Times that others may be faster in a row before the ring must be damaged.
-const PATIENCE: u32 = 1 << 20;
+pub(crate) const PATIENCE: u32 = 1 << 20;
 /// The same for a count of items, and how long one of them waits for the lock.
 const LOOKS: u32 = 100;
 const MOMENT: Duration = Duration::from_millis(10);
@@ -165,6 +165,14 @@ pub(crate) struct Cursor {
     pub(crate) next: u32,
 }
 
+impl Cursor {
+    /// Where the item behind one of `length` bytes goes.
+    #[inline(always)]
+    pub(crate) fn behind(self, length: usize) -> Cursor {
+        Cursor { tail: self.tail.wrapping_add(span(length)), next: self.next.wrapping_add(1) }
+    }
+}
+
 /// One process's view of the ring.
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -194,12 +202,16 @@ impl Channel {
     /// Appends an item of at most [`longest`](Channel::longest) bytes. Waits for nothing but other producers' puts.
     #[inline(always)]
     pub(crate) fn put(&self, me: &Me, payload: &[u8], deadline: Deadline) -> Result<Put, Fault> {
-        self.locked(me, deadline, |at| {
-            if let Some(head) = self.full(me, at)? {
-                return Ok(Put::Full(head));
-            }
-            self.append(at, payload)
-        })
+        self.locked(me, deadline, |at| self.put_at(me, at, payload))
+    }
+
+    /// Under the lock: a put, unless the bound is reached.
+    #[inline(always)]
+    pub(crate) fn put_at(&self, me: &Me, at: Cursor, payload: &[u8]) -> Result<Put, Fault> {
+        match self.full(me, at)? {
+            Some(head) => Ok(Put::Full(head)),
+            None => self.append(at, payload),
+        }
     }
 
     /// Appends an item that is counted in `entry` already.
@@ -339,7 +351,7 @@ impl Channel {
     #[inline(always)]
     pub(crate) fn publish(&self, at: Cursor, payload: &[u8]) {
         let Producers { tail, next, .. } = &self.words.producers;
-        let (ring, behind) = (&self.ring, at.tail.wrapping_add(span(payload.len())));
+        let (ring, Cursor { tail: behind, next: number }) = (&self.ring, at.behind(payload.len()));
         let header = Header::new(payload.len(), Flags::WHOLE, processor(), at.next).word();
         ring.prefetch_write(at.tail.wrapping_add(AHEAD));
         ring.prefetch_write(at.tail.wrapping_add(AHEAD + LINE));
@@ -354,7 +366,7 @@ impl Channel {
         if mutant() == 3 {
             tail.store(behind, Release);
         }
-        next.store(at.next.wrapping_add(1), Release);
+        next.store(number, Release);
         tail.store(behind, Release); // whoever finds the new tail finds the new number
     }
 
@@ -444,7 +456,6 @@ impl Channel {
     /// if the ring is empty.
     #[inline(always)]
     pub(crate) fn take(&self, me: &Me, buffer: &mut Vec<u8>) -> Result<Option<u32>, Fault> {
-        let room = &self.words.consumers.room;
         let mut head = self.head();
         for _ in 0..PATIENCE {
             let header = Header::published(self.ring.header(head).load(Acquire));
@@ -461,14 +472,7 @@ impl Channel {
             }
             buffer.clear();
             self.ring.read(head.wrapping_add(HEADER), header.length(), buffer);
-            let behind = head.wrapping_add(header.span());
-            me.name(room.word());
-            let claim = self.claim(head, behind);
-            if claim.is_ok() {
-                room.passed(behind, processor());
-            }
-            me.arm();
-            match claim {
+            match self.claim_and_tell(me, head, head.wrapping_add(header.span())) {
                 Ok(()) => return Ok(Some(header.processor())),
                 Err(now) => head = now,
             }
@@ -476,7 +480,20 @@ impl Channel {
         Err(Fault::Corrupt)
     }
 
-    /// Claim and commit of a get.
+    /// A claim, and the news of the room it makes, of which the kernel tells should this thread die between the two.
+    #[inline(always)]
+    pub(crate) fn claim_and_tell(&self, me: &Me, head: u64, behind: u64) -> Result<(), u64> {
+        let room = &self.words.consumers.room;
+        me.name(room.word());
+        let claim = self.claim(head, behind);
+        if claim.is_ok() {
+            room.passed(behind, processor());
+        }
+        me.arm();
+        claim
+    }
+
+    /// Claim and commit of all that lies between `head` and `behind`; the error is where `head` is now.
     #[inline(always)]
     pub(crate) fn claim(&self, head: u64, behind: u64) -> Result<(), u64> {
         let cursor = &self.words.consumers.head;

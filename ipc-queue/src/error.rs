@@ -146,6 +146,42 @@ impl<T> std::error::Error for PutError<T> {
     }
 }
 
+/// What of a batch was not put, and why.
+pub struct PutManyError<R = ()> {
+    /// So many items were put, the first ones.
+    pub put: usize,
+    /// The others, as they were; nothing, if they were lent.
+    pub rest: R,
+    /// Why the first of the others was not taken.
+    pub fault: PutFault,
+}
+
+impl<R> PutManyError<R> {
+    /// What was not put, for another try.
+    pub fn into_rest(self) -> R {
+        self.rest
+    }
+}
+
+impl<R> fmt::Debug for PutManyError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = f.debug_struct("PutManyError");
+        f.field("put", &self.put).field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+impl<R> fmt::Display for PutManyError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {} items: {}", self.put, self.fault)
+    }
+}
+
+impl<R> std::error::Error for PutManyError<R> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.fault.source()
+    }
+}
+
 /// Why there is no item.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -189,6 +225,41 @@ impl std::error::Error for GetError {
             GetError::Registry(error) => Some(error),
             _ => None,
         }
+    }
+}
+
+/// Why there is no batch, or only a part of one.
+pub struct GetManyError<T> {
+    /// The items that were taken and are a `T`.
+    pub items: Vec<T>,
+    /// What is wrong: with the first item that is not a `T`, if there was any.
+    pub error: GetError,
+    /// What is wrong with further items.
+    pub others: Vec<GetError>,
+}
+
+impl<T> From<GetError> for GetManyError<T> {
+    fn from(error: GetError) -> Self {
+        GetManyError { items: Vec::new(), error, others: Vec::new() }
+    }
+}
+
+impl<T> fmt::Debug for GetManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = f.debug_struct("GetManyError");
+        f.field("items", &self.items.len()).field("error", &self.error).field("others", &self.others).finish()
+    }
+}
+
+impl<T> fmt::Display for GetManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T> std::error::Error for GetManyError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
     }
 }
 

@@ -26,7 +26,7 @@
 //! # What happens when a process dies
 //!
 //! Nothing arrives half or twice, and nobody waits for the dead. Lost is what the dead process had kept back, and
-//! one item at most that it was just getting. Places in a bounded queue come back. A full or an empty queue whose
+//! one item at most that it was just getting, or one batch if it gets [many](Queue::get_many). Places in a bounded queue come back. A full or an empty queue whose
 //! other side is gone stays as it is: waiting calls wait for the next process, or for their timeout.
 //!
 //! # What this does not do
@@ -35,6 +35,7 @@
 //! will come: send a value that says so. No order between producers. No protection from a process that writes
 //! garbage over the ring: others may get wrong bytes or `Corrupt`, or wait, but never leave the ring. Linux only.
 
+mod batch;
 mod bytes;
 mod channel;
 mod error;
@@ -45,6 +46,7 @@ mod feeder;
 mod form;
 mod get;
 mod iter;
+mod many;
 mod options;
 mod presence;
 mod primitive;
@@ -53,9 +55,11 @@ mod queue;
 mod raw;
 mod scratch;
 mod segment;
+mod several;
 mod simple;
 
-pub use error::{CreateError, GetError, JoinError, PutError, PutFault};
+pub use batch::Batch;
+pub use error::{CreateError, GetError, GetManyError, JoinError, PutError, PutFault, PutManyError};
 pub use iter::Iter;
 pub use options::Options;
 pub use queue::Queue;

@@ -11,7 +11,8 @@ use ipc_shm::Segment;
 use ipc_sync::{BACKSTOP, Deadline, Me, Patience, Woken};
 use parking_lot::Mutex;
 
-use crate::channel::{Channel, Put, Room};
+use crate::batch::Batch;
+use crate::channel::{Channel, Fault, Put, Room};
 use crate::error::{CreateError, GetError, PutFault};
 use crate::feeder::{Here, Placed};
 use crate::form::Form;
@@ -27,8 +28,14 @@ const GLANCE: Duration = Duration::from_millis(1);
 /// How long room for one item is refused for the sake of room for many.
 const BITE: Duration = Duration::from_millis(1);
 
+/// Items put under one hold of the producers' lock, for which other producers wait.
+const HOLD: usize = 64;
+
 /// The queues of this process. One that arrives twice is one: its items have one order.
 static QUEUES: PerProcess<Mutex<Vec<Weak<RawQueue>>>> = PerProcess::new();
+
+/// Takes what is to be had; answers the processor of its writer, or `None` if the ring is empty.
+type Take<'a> = &'a mut dyn FnMut() -> Result<Option<u32>, Fault>;
 
 /// A queue of bytes in this process.
 #[derive(Debug)]
@@ -123,6 +130,37 @@ impl RawQueue {
         }
     }
 
+    /// Puts items one after another; the error says how many were put.
+    #[inline]
+    pub(crate) fn put_many<'a>(
+        self: &Arc<Self>,
+        mut items: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+        deadline: Deadline,
+    ) -> Result<(), (usize, PutFault)> {
+        let count = items.len();
+        while let Some(first) = items.clone().next() {
+            let put = self.put_some(items.clone().take(HOLD), deadline);
+            if put == 0 {
+                self.put(first, deadline).map_err(|fault| (count - items.len(), fault))?;
+            }
+            items.nth(put.saturating_sub(1));
+        }
+        Ok(())
+    }
+
+    /// Puts those in front that need not wait for anything but other producers' puts; answers how many.
+    #[inline(always)]
+    fn put_some<'a>(&self, items: impl Iterator<Item = &'a [u8]>, deadline: Deadline) -> usize {
+        let (here, longest) = (self.here.get(), self.channel.longest());
+        match Me::get() {
+            Ok(me) if here.waiting() == 0 && !here.closed.load(Relaxed) => {
+                let plain = items.take_while(|item| item.len() <= longest);
+                self.channel.put_many(&me, plain, deadline).unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn put_slow(self: &Arc<Self>, me: &Me, item: &[u8], deadline: Deadline) -> Result<(), PutFault> {
@@ -184,16 +222,36 @@ impl RawQueue {
                 self.producer.store(producer, Relaxed);
                 Ok(())
             }
-            _ => self.get_slow(&me, buffer, deadline),
+            _ => self.get_slow(&me, deadline, &mut || self.channel.take(&me, buffer)),
         }
     }
 
+    /// Takes up to `max` items into `batch`, whose content they replace; waits for the first as a
+    /// [`get`](RawQueue::get) does.
+    #[inline]
+    pub(crate) fn get_many(&self, batch: &mut Batch, max: usize, deadline: Deadline) -> Result<(), GetError> {
+        let me = Me::get().map_err(GetError::Registry)?;
+        if self.here.get().closed.load(Relaxed) {
+            return Err(GetError::Closed);
+        }
+        let mut take = || self.channel.take_many(&me, batch, max);
+        match take() {
+            Ok(Some(producer)) => {
+                self.producer.store(producer, Relaxed);
+                Ok(())
+            }
+            Ok(None) if max == 0 => Ok(()),
+            _ => self.get_slow(&me, deadline, &mut take),
+        }
+    }
+
+    /// `take` again and again, which has found nothing before.
     #[cold]
     #[inline(never)]
-    fn get_slow(&self, me: &Me, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<(), GetError> {
+    fn get_slow(&self, me: &Me, deadline: Deadline, take: Take<'_>) -> Result<(), GetError> {
         let (slept, mut until) = (Cell::new(false), None);
         loop {
-            let taken = self.channel.take(me, buffer);
+            let taken = take();
             if let Ok(Some(producer)) = taken {
                 self.producer.store(producer, Relaxed);
                 if slept.get() {

@@ -11,6 +11,7 @@
 //! | signals   | [`Event`], [`Condition`], [`Barrier`]                                                            |
 //! | values    | [`Value`], [`Array`]: typed, each with a lock, of any [`Shareable`] type                         |
 //! | memory    | [`SharedMemory`], and any open file as [`Descriptor`]; more in [`shm`]                           |
+//! | words     | [`collect_logs`]: what children log, and their panics, reach this process                        |
 //! | tests     | [`testing!`]                                                                                     |
 //!
 //! Each subject is a crate of its own (`ipc-queue`, `ipc-pipe`, `ipc-sync`, `ipc-shm`) and can be linked alone; this
@@ -141,9 +142,10 @@ pub use ipc_sync::{
     TryAcquireError, TryLockError, TryRwLockError, Value, ValueGuard, WriteGuard,
 };
 pub use process::{
-    Builder, Child, CurrentProcess, ExitStatus, JoinError, ParentProcess, Process, SpawnError, SpawnFailure,
-    StartMethod, StartMethodError, Stdio, TryJoinError, active_children, cpu_count, current_process, init,
-    parent_process, preload, set_start_method, start_method,
+    Builder, Child, CurrentProcess, ExitStatus, JoinError, LogCollector, LogRecord, ParentProcess, Process,
+    SpawnError, SpawnFailure, StartMethod, StartMethodError, Stdio, TryJoinError, active_children,
+    collect_logs, collect_logs_with, cpu_count, current_process, init, parent_process, preload,
+    set_start_method, start_method,
 };
 
 #[doc(hidden)]

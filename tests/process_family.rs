@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::{Read, Seek};
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
@@ -206,4 +207,56 @@ fn processors_are_counted_by_what_may_be_used() {
     .unwrap();
     assert_eq!(one.join().unwrap(), 1);
     assert!(cpu_count() >= 1);
+}
+
+/// What the terminal sends for Ctrl-C goes to all of a group.
+#[test]
+fn an_interrupt_from_the_terminal_ends_a_family_without_a_mess() {
+    fn family(news: Sender) {
+        // SAFETY: two numbers: this process begins a group of its own.
+        unsafe { libc::setpgid(0, 0) };
+        let child = |daemon| Process::builder().daemon(daemon).spawn(sleep, ()).unwrap();
+        let children = [child(false), child(true), child(true)];
+        news.send(&children.each_ref().map(|child| child.pid())).unwrap();
+        sleep(());
+    }
+    let _test = test(60);
+    for _ in 0..5 {
+        let (told, news) = simplex().unwrap();
+        let mut said = tempfile::tempfile().unwrap();
+        let builder = Process::builder().stderr(said.try_clone().unwrap());
+        let mut middle = builder.spawn(family, news).unwrap();
+        let children: [u32; 3] = told.recv().unwrap();
+        // SAFETY: two numbers; the group is our child's.
+        unsafe { libc::kill(-(middle.pid() as i32), libc::SIGINT) };
+        let start = Instant::now();
+        middle.join().unwrap_err();
+        assert_eq!(middle.exit_status().unwrap().signal(), Some(libc::SIGINT));
+        until(|| children.iter().all(|child| is_gone(*child)));
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        let mut text = String::new();
+        said.rewind().unwrap();
+        said.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "");
+    }
+}
+
+#[test]
+fn a_process_that_may_not_be_started_is_an_error_with_the_reason() {
+    let _test = test(30);
+    let mut poor = support::fork(|| {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: numbers, and a structure that lives during the call. Root may have as many processes as it likes.
+        unsafe {
+            assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &none), 0);
+            if libc::geteuid() == 0 {
+                assert_eq!(libc::setuid(65534), 0);
+            }
+        }
+        let error = Process::spawn(|x: u32| x, 7).unwrap_err();
+        let SpawnFailure::Io(reason) = error.reason() else { panic!("{error:?}") };
+        assert_eq!(reason.raw_os_error(), Some(libc::EAGAIN));
+        assert_eq!(error.into_args(), 7);
+    });
+    assert_eq!(poor.wait(), support::Status::Code(0));
 }

@@ -21,7 +21,7 @@ use super::message::{Bootstrap, Call, Outcome};
 use super::pidfd::Pidfd;
 use super::start::StartMethod;
 use super::status::ExitStatus;
-use super::{entry, exec, family, fork, forkserver, lifeline, parent};
+use super::{entry, exec, family, fork, forkserver, lifeline, logs, parent};
 
 /// A process that runs one function of this program, and whose result comes back to [`join`](Process::join).
 ///
@@ -142,7 +142,7 @@ impl<R> Process<R> {
             child.enlist();
         }
         let mut process = Process { child, answer: Answer::Missing };
-        let bootstrap = Bootstrap { birth, program, call, parent, lifeline };
+        let bootstrap = Bootstrap { birth, program, call, parent, lifeline, ear: logs::ear() };
         let sent = connection.send(&bootstrap).and_then(|()| connection.send(args));
         match sent {
             Ok(()) => process.answer = Answer::Awaited(connection),
@@ -304,6 +304,28 @@ impl<R> Process<R> {
     /// The kernel refused: the process has changed its user.
     pub fn kill(&self) -> io::Result<()> {
         self.child.kill()
+    }
+
+    /// Gives back at once all that this process holds for one that has ended: its result, if nobody joined, and its
+    /// descriptors. Does not wait. Dropping it does the same for one that still runs.
+    ///
+    /// # Errors
+    ///
+    /// It still runs, and comes back.
+    ///
+    /// ```
+    /// multiprocess::testing!();
+    /// use multiprocess::Process;
+    ///
+    /// let idle: Process<()> = Process::spawn(|()| loop { std::thread::park() }, ())?;
+    /// let mut idle = idle.close().unwrap_err();
+    /// idle.kill()?;
+    /// assert!(idle.join().is_err());
+    /// assert!(idle.close().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(self) -> Result<(), Process<R>> {
+        if self.is_alive() { Err(self) } else { Ok(()) }
     }
 
     /// A descriptor that is readable as soon as the process has ended, for `poll` and the like.

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use super::exec::{AGREEMENT, REGISTRY, SEGMENT, SOCKET, VARIABLE};
 use super::image::{Identity, Image};
 use super::message::{Bootstrap, Call, Outcome};
-use super::{lifeline, panics, parent};
+use super::{lifeline, logs, panics, parent};
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 
@@ -103,6 +103,7 @@ pub(crate) fn run(parent: &'static Connection) -> i32 {
     if Identity::own().ok() != Some(bootstrap.program) {
         return refuse(parent, "the child runs another executable than its parent");
     }
+    logs::listen(bootstrap.ear);
     match bootstrap.call.trampoline() {
         Some(trampoline) => trampoline(bootstrap.call, parent),
         None => refuse(parent, "the child's executable has no such function"),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::current::Birth;
 use super::image::Identity;
+use super::logs::Ear;
 
 /// Who the child is and what it runs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,6 +27,8 @@ pub(crate) struct Bootstrap {
     pub(crate) parent: Descriptor,
     /// What a daemon dies with.
     pub(crate) lifeline: Option<Descriptor>,
+    /// Where it logs to, if its parent listens.
+    pub(crate) ear: Option<Ear>,
 }
 
 /// Two functions by their offsets: the one to run, and the one that knows its types.

@@ -8,7 +8,8 @@
 //! 5. `entry`: where a child leaves the way of `main`; `panics`: what it says when its function panics.
 //! 6. `child`: the parent's handle. `family`: all children of this process. `pidfd`: what it holds them by.
 //! 7. `current`: who this process is. `parent`: who started it. `lifeline`: how a daemon dies with it.
-//! 8. `error`: what can go wrong. `status`: how a process ended.
+//! 8. `logs`: what children say reaches their parent.
+//! 9. `error`: what can go wrong. `status`: how a process ended.
 
 mod builder;
 mod child;
@@ -21,6 +22,7 @@ mod fork;
 mod forkserver;
 pub(crate) mod image;
 mod lifeline;
+mod logs;
 mod message;
 pub(crate) mod panics;
 mod parent;
@@ -35,6 +37,7 @@ pub use entry::{init, test_entry};
 pub use error::{JoinError, SpawnError, SpawnFailure, TryJoinError};
 pub use family::{Child, active_children};
 pub use forkserver::preload;
+pub use logs::{LogCollector, LogRecord, collect_logs, collect_logs_with};
 pub use parent::{ParentProcess, parent_process};
 pub use start::{StartMethod, StartMethodError, set_start_method, start_method};
 pub use status::ExitStatus;

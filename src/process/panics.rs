@@ -11,6 +11,7 @@ use std::sync::Once;
 use ipc_pipe::Connection;
 use parking_lot::Mutex;
 
+use super::logs;
 use super::message::Outcome;
 
 thread_local! {
@@ -43,8 +44,9 @@ pub(crate) fn listen() {
 
 fn note(info: &PanicHookInfo<'_>) {
     let location = info.location().map_or(String::new(), ToString::to_string);
+    let message = message(info.payload());
+    logs::note(info, &message);
     if cfg!(panic = "abort") {
-        let message = message(info.payload());
         let parent = *PARENT.lock();
         let _ = parent.map(|parent| parent.send(&Outcome::<()>::Panicked { message, location }));
     } else {
@@ -64,7 +66,7 @@ pub(crate) fn text_and_place(payload: &(dyn Any + Send)) -> (String, String) {
 }
 
 /// `panic!` makes a `&str` or a `String`; `panic_any` makes anything.
-fn message(payload: &(dyn Any + Send)) -> String {
+fn message(payload: &dyn Any) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a text".to_owned())

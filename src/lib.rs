@@ -4,6 +4,7 @@
 //! | subject   | names                                                                                            |
 //! |-----------|--------------------------------------------------------------------------------------------------|
 //! | processes | [`init`], [`Process`], [`Builder`], [`Stdio`], [`ExitStatus`], [`current_process`]               |
+//! | tasks     | [`Executor`]: in threads or processes; [`Future`], [`as_completed`], [`wait_futures`]            |
 //! | queues    | [`Queue`]: messages for many; more in [`queue`]                                                  |
 //! | pipes     | [`pipe()`], [`simplex`], [`Connection`], [`Sender`], [`Receiver`]; more in [`connection`]        |
 //! | waiting   | [`wait()`] for several of them at once, [`Waitable`]; `Doorbell` in [`connection`] for outside loops |

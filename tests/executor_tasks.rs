@@ -85,6 +85,8 @@ for_each_kind! {
     no_task_after_a_shutdown
     drop_waits_for_running_and_pending_tasks
     ten_thousand_futures
+    cancels_race_with_starts
+    waits_for_what_is_done_already
     progress_ends_complete
     futures_dropped_before_their_tasks_end
 }
@@ -378,6 +380,33 @@ fn ten_thousand_futures(stage: Stage) {
         assert!(!std::mem::replace(&mut seen[n as usize], true));
     }
     assert!(seen.iter().all(|seen| *seen));
+}
+
+/// Whatever a cancel answers is what happened.
+fn cancels_race_with_starts(stage: Stage) {
+    let executor = (stage.start)(2);
+    for _ in 0..20 {
+        let futures: Vec<_> = (0..200).map(|n| executor.submit(double, n)).collect();
+        let answers: Vec<bool> = futures.iter().rev().map(Future::cancel).collect();
+        for (n, (future, cancelled)) in futures.iter().zip(answers.into_iter().rev()).enumerate() {
+            let expected = if cancelled { Err(TaskError::Cancelled) } else { Ok(2 * n as u32) };
+            assert_eq!(future.result(), expected);
+        }
+    }
+}
+
+fn waits_for_what_is_done_already(stage: Stage) {
+    let executor = (stage.start)(1);
+    let futures = [executor.submit(double, 1), executor.submit(odd_only, 2), executor.submit(double, 3)];
+    executor.shutdown(ShutdownMode::Wait);
+    for when in [ReturnWhen::FirstCompleted, ReturnWhen::FirstException, ReturnWhen::AllCompleted] {
+        assert_eq!(wait_futures_timeout(&futures, when, Duration::ZERO).done.len(), 3);
+    }
+    let mut completed = as_completed(futures.iter().enumerate());
+    for n in 0..3 {
+        assert_eq!(completed.try_next().unwrap().unwrap().0, n);
+    }
+    assert!(completed.try_next().unwrap().is_none());
 }
 
 fn progress_ends_complete(stage: Stage) {

@@ -79,3 +79,17 @@ fn barrier_keeps_the_phases_of_a_simulation_apart() {
     assert_eq!(lines[5], "step 3000  #####***********++++++++++++------------------::::::::::::::");
     assert_eq!(lines_of("barrier", &[]), lines);
 }
+
+#[test]
+fn executor_tells_each_page_and_each_error() {
+    let _test = support::test(60);
+    let output = example("executor").output().unwrap();
+    assert!(output.status.success());
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let has = |end: &str| assert!(lines.lines().any(|line| line.ends_with(end)), "{end}: {lines}");
+    ["/1 has 1000 bytes", "/20 has 20000 bytes", "/300 has 300000 bytes"].map(has);
+    ["/404 was not loaded: status 404", "1:1/ was not loaded: connection refused", "http is all I know"]
+        .map(has);
+    assert_eq!(lines.lines().count(), 6);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("http is all I know")); // the panic, as any
+}

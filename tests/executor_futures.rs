@@ -89,13 +89,13 @@ fn a_cancel_wakes_whoever_awaits() {
     until(|| busy.running());
     let wakers = [0, 1].map(|_| Arc::new(Unpark { thread: thread::current(), wakes: AtomicUsize::new(0) }));
     for waker in &wakers {
-        for _ in 0..3 {
+        for _ in 0..2 {
             let waker = Waker::from(Arc::clone(waker));
             assert!(Pin::new(&mut pending).poll(&mut Context::from_waker(&waker)).is_pending());
         }
     }
     assert!(pending.cancel());
-    assert_eq!(wakers.map(|waker| waker.wakes.load(SeqCst)), [1, 1]);
+    assert_eq!(wakers.map(|waker| waker.wakes.load(SeqCst)), [0, 1]); // the last one counts
     assert_eq!(block_on(pending).0, Err(TaskError::Cancelled));
     gate.set();
 }

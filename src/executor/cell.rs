@@ -39,6 +39,11 @@ pub(crate) trait Helper: Send + Sync {
         true
     }
 
+    /// Whether a task that was not started by its promise runs all the same: in another process.
+    fn has_begun(&self, _ticket: u64) -> bool {
+        false
+    }
+
     /// A cell was settled by a cancel. Whoever sleeps in `help`, and elsewhere than in its seat, must look again.
     fn nudge(&self) {}
 }
@@ -68,12 +73,23 @@ struct Inner<R> {
     /// `None` = not there yet, or taken.
     outcome: Option<Result<R, TaskError>>,
     poked: bool,
-    wakers: Vec<Waker>,
+    /// Of the last poll: only that one counts.
+    waker: Option<Waker>,
     /// Those who wait for many, and what they call this one.
     watchers: Vec<(Arc<Gathering>, usize)>,
     callbacks: VecDeque<Callback>,
     /// Somebody runs the callbacks, and will run those that are added meanwhile.
     calling: bool,
+}
+
+thread_local! {
+    /// How many callbacks this thread is inside of.
+    static DEPTH: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+/// Whether this thread runs a callback: what waits for the end of all callbacks would wait for itself.
+pub(crate) fn is_calling_back() -> bool {
+    DEPTH.get() > 0
 }
 
 /// What this process has learned about its waits for results.
@@ -84,7 +100,7 @@ impl<R> Cell<R> {
         let inner = Inner {
             outcome: None,
             poked: false,
-            wakers: Vec::new(),
+            waker: None,
             watchers: Vec::new(),
             callbacks: VecDeque::new(),
             calling: false,
@@ -95,6 +111,13 @@ impl<R> Cell<R> {
 
     pub(crate) fn state(&self) -> u32 {
         self.state.load(Acquire)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        match (self.state(), &self.helper) {
+            (PENDING, Some((helper, ticket))) => helper.has_begun(*ticket) && self.state() == PENDING,
+            (state, _) => state == RUNNING,
+        }
     }
 
     pub(crate) fn is_settled(&self) -> bool {
@@ -141,12 +164,12 @@ impl<R> Cell<R> {
         let cancelled = matches!(outcome, Err(TaskError::Cancelled));
         inner.outcome = Some(outcome);
         inner.calling = !inner.callbacks.is_empty();
-        let (wakers, watchers) = (mem::take(&mut inner.wakers), mem::take(&mut inner.watchers));
+        let (waker, watchers) = (inner.waker.take(), mem::take(&mut inner.watchers));
         let calling = inner.calling;
         self.state.store(if cancelled { CANCELLED } else { FINISHED }, Release);
         drop(inner);
         self.changed.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        waker.into_iter().for_each(Waker::wake);
         watchers.into_iter().for_each(|(gathering, index)| gathering.add(index));
         if calling {
             self.call_back();
@@ -155,18 +178,21 @@ impl<R> Cell<R> {
 
     /// Runs the callbacks in order, those included that are added meanwhile.
     fn call_back(&self) {
-        loop {
-            let mut inner = self.inner.lock();
-            let Some(callback) = inner.callbacks.pop_front() else {
-                inner.calling = false;
-                return;
-            };
-            drop(inner);
+        DEPTH.set(DEPTH.get() + 1);
+        while let Some(callback) = self.next_callback() {
             // The panic itself was reported by the hook, with its text and place.
             if catch_unwind(AssertUnwindSafe(callback)).is_err() {
                 eprintln!("multiprocess: that was a callback of a task; the other callbacks go on");
             }
         }
+        DEPTH.set(DEPTH.get() - 1);
+    }
+
+    fn next_callback(&self) -> Option<Callback> {
+        let mut inner = self.inner.lock();
+        let next = inner.callbacks.pop_front();
+        inner.calling = next.is_some();
+        next
     }
 
     /// Keeps `callback` until the cell is settled; runs it now if that is past.
@@ -186,8 +212,9 @@ impl<R> Cell<R> {
         if self.is_settled() {
             return false;
         }
-        if !inner.wakers.iter().any(|known| known.will_wake(waker)) {
-            inner.wakers.push(waker.clone());
+        match &mut inner.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
         }
         true
     }
@@ -243,6 +270,9 @@ impl<R: Send + 'static> Cell<R> {
 
 /// Waits until the seat has what one waits for in it; false = the time was up before.
 pub(crate) fn wait_in(seat: &Arc<dyn Seat>, helper: Option<&Arc<dyn Helper>>, until: Deadline) -> bool {
+    if seat.is_done() || until.has_passed() {
+        return seat.is_done();
+    }
     let sleep = || {
         match helper {
             Some(helper) => helper.help(seat, until),
@@ -253,7 +283,7 @@ pub(crate) fn wait_in(seat: &Arc<dyn Seat>, helper: Option<&Arc<dyn Helper>>, un
     match helper {
         // How long to stay awake is the helper's business.
         Some(_) => while !seat.is_done() && sleep() {},
-        None => return seat.is_done() || PATIENCE.wait(u32::MAX, || seat.is_done(), sleep),
+        None => return PATIENCE.wait(u32::MAX, || seat.is_done(), sleep),
     }
     seat.is_done()
 }

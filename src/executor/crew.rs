@@ -65,16 +65,11 @@ impl Crew {
         self.size
     }
 
-    pub(crate) fn submit<A, R>(&self, f: fn(A) -> R, args: A) -> Future<R>
-    where
-        A: Send + 'static,
-        R: Send + 'static,
-    {
+    pub(crate) fn submit<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Future<R> {
         let (promise, future) = promise();
         let task = move || {
             if promise.start() {
-                let panicked = |(message, location)| TaskError::Panicked { message, location };
-                promise.finish(run(f, args).map_err(panicked));
+                promise.finish(run(work));
             }
         };
         if let Err(task) = self.shared.push(Box::new(task)) {
@@ -82,6 +77,15 @@ impl Crew {
             drop(task);
         }
         future
+    }
+
+    /// Many calls as one task; a panic is the error of its own call.
+    pub(crate) fn submit_many<A, R>(&self, f: fn(A) -> R, args: Vec<A>) -> Future<Vec<Result<R, TaskError>>>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        self.submit(move || args.into_iter().map(|args| run(|| f(args))).collect())
     }
 
     /// No task is taken from now on; those that are here will run.
@@ -116,9 +120,11 @@ thread_local! {
     static OF: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Calls `f`; a panic is an error with its text and place.
-pub(crate) fn run<A, R>(f: fn(A) -> R, args: A) -> Result<R, (String, String)> {
-    catch_unwind(AssertUnwindSafe(|| f(args))).map_err(|payload| panics::text_and_place(&*payload))
+fn run<R>(work: impl FnOnce() -> R) -> Result<R, TaskError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let (message, location) = panics::text_and_place(&*payload);
+        TaskError::Panicked { message, location }
+    })
 }
 
 impl Shared {

@@ -7,7 +7,9 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::cell::is_calling_back;
 use super::crew::Crew;
+use super::error::TaskError;
 use super::future::Future;
 use super::map::Map;
 use super::progress::{Progress, Tally};
@@ -126,13 +128,24 @@ impl Executor {
     }
 
     /// As `submit`, without the accounts.
-    pub(crate) fn start<A, R>(&self, f: fn(A) -> R, args: A) -> Future<R>
+    fn start<A, R>(&self, f: fn(A) -> R, args: A) -> Future<R>
     where
         A: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         match &self.workers {
-            Workers::Threads(crew) => crew.submit(f, args),
+            Workers::Threads(crew) => crew.submit(move || f(args)),
+        }
+    }
+
+    /// Many calls as one task, without the accounts; each has its own error.
+    pub(crate) fn start_many<A, R>(&self, f: fn(A) -> R, args: Vec<A>) -> Future<Vec<Result<R, TaskError>>>
+    where
+        A: Serialize + DeserializeOwned + Send + 'static,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
+        match &self.workers {
+            Workers::Threads(crew) => crew.submit_many(f, args),
         }
     }
 
@@ -176,8 +189,8 @@ impl Executor {
 
     /// Takes no more tasks: a future of one that is submitted later has [`TaskError::Closed`](crate::TaskError::Closed).
     ///
-    /// Blocks as `mode` says; called by a task or a callback in a worker, it does not wait for that one. It can be
-    /// called again, in another mode.
+    /// Blocks as `mode` says, until callbacks have returned, too. Called by a callback or by a task, it does not wait:
+    /// that would be for itself. It can be called again, in another mode.
     pub fn shutdown(&self, mode: ShutdownMode) {
         *self.left.lock() = mode == ShutdownMode::NoWait;
         match &self.workers {
@@ -186,7 +199,7 @@ impl Executor {
                 if mode == ShutdownMode::CancelPending {
                     crew.cancel_pending();
                 }
-                if mode != ShutdownMode::NoWait {
+                if mode != ShutdownMode::NoWait && !is_calling_back() {
                     crew.join();
                 }
             }

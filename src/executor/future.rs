@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::Deadline;
 
-use super::cell::{CANCELLED, Cell, FINISHED, PENDING, RUNNING};
+use super::cell::{CANCELLED, Cell, FINISHED};
 use super::error::{NotDone, TaskError, TryResultError};
 
 /// A result that is not there yet: of a task given to an [`Executor`](crate::Executor) or a pool.
@@ -42,7 +42,7 @@ impl<R> Future<R> {
 
     /// Whether it was started and is not done: it cannot be cancelled any more.
     pub fn running(&self) -> bool {
-        self.cell.state() == RUNNING
+        self.cell.is_running()
     }
 
     /// Whether it has a result or an error, or was cancelled.
@@ -174,10 +174,10 @@ impl<R> std::future::Future for Future<R> {
 impl<R> fmt::Debug for Future<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.cell.state() {
-            PENDING => "pending",
-            RUNNING => "running",
             FINISHED => "finished",
-            _ => "cancelled",
+            CANCELLED => "cancelled",
+            _ if self.running() => "running",
+            _ => "pending",
         };
         f.debug_tuple("Future").field(&format_args!("{state}")).finish()
     }

@@ -8,13 +8,11 @@ use std::time::{Duration, Instant};
 use std::vec;
 
 use ipc_sync::Deadline;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::crew;
 use super::error::{TaskError, TryResultError};
 use super::front::Executor;
-use super::function::Function;
 use super::future::Future;
 use super::progress::Tally;
 
@@ -36,20 +34,7 @@ pub struct Map<'a, I: Iterator, R: Send + 'static> {
 
 struct Chunk<R> {
     size: usize,
-    future: Future<Vec<Result<R, Panic>>>,
-}
-
-/// What went wrong with one item of a chunk.
-#[derive(Serialize, Deserialize)]
-struct Panic {
-    message: String,
-    location: String,
-}
-
-/// A chunk is one task: this.
-fn run<A, R>((f, items): (Function<A, R>, Vec<A>)) -> Vec<Result<R, Panic>> {
-    let run = |item| crew::run(f.0, item).map_err(|(message, location)| Panic { message, location });
-    items.into_iter().map(run).collect()
+    future: Future<Vec<Result<R, TaskError>>>,
 }
 
 impl<'a, I, R> Map<'a, I, R>
@@ -122,7 +107,7 @@ where
             if let Some(tally) = &self.tally {
                 tally.count(|progress| progress.submitted += size);
             }
-            let future = self.executor.start(run::<I::Item, R>, (Function(self.f), items));
+            let future = self.executor.start_many(self.f, items);
             self.under_way.push_back(Chunk { size, future });
         }
     }
@@ -132,13 +117,9 @@ where
 fn account<R>(
     tally: &Option<Arc<Tally>>,
     size: usize,
-    outcome: Result<Vec<Result<R, Panic>>, TaskError>,
+    outcome: Result<Vec<Result<R, TaskError>>, TaskError>,
 ) -> Vec<Result<R, TaskError>> {
-    let panicked = |Panic { message, location }| TaskError::Panicked { message, location };
-    let results: Vec<_> = match outcome {
-        Ok(results) => results.into_iter().map(|result| result.map_err(panicked)).collect(),
-        Err(error) => (0..size).map(|_| Err(error.clone())).collect(),
-    };
+    let results = outcome.unwrap_or_else(|error| (0..size).map(|_| Err(error.clone())).collect());
     if let Some(tally) = tally {
         tally.count(|progress| results.iter().for_each(|result| progress.add(result.as_ref().err())));
     }

@@ -4,13 +4,12 @@
 //!    that waits for it; `gather`: waiting for many, in a `gathering`.
 //! 2. `front`: the executor, whoever runs the tasks. `map`: a function over many items. `progress`: how far it is.
 //! 3. `crew`: threads that run tasks.
-//! 4. `function`: functions as values. `error`: why there is no result.
+//! 4. `error`: why there is no result.
 
 mod cell;
 mod crew;
 mod error;
 mod front;
-mod function;
 mod future;
 mod gather;
 mod gathering;

@@ -20,7 +20,7 @@ mod exec;
 mod family;
 mod fork;
 mod forkserver;
-pub(crate) mod image;
+mod image;
 mod lifeline;
 mod logs;
 mod message;

@@ -113,6 +113,7 @@
 //! functions. A function in a shared library cannot be a process. No isolation: all of a family trust each other.
 
 mod executor;
+mod pool;
 mod process;
 mod testing;
 
@@ -142,6 +143,7 @@ pub use ipc_sync::{
     ReentrantGuard, ReentrantLock, ReleaseError, RwLock, RwLockError, Semaphore, SemaphoreError,
     TryAcquireError, TryLockError, TryRwLockError, Value, ValueGuard, WriteGuard,
 };
+pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolError, PoolJoinError, Tasks, worker_state};
 pub use process::{
     Builder, Child, CurrentProcess, ExitStatus, JoinError, LogCollector, LogRecord, ParentProcess, Process,
     SpawnError, SpawnFailure, StartMethod, StartMethodError, Stdio, TryJoinError, active_children,

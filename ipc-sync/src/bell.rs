@@ -70,12 +70,12 @@ impl Bell {
 
     /// Tells ringers that somebody sleeps; answers the word as it hangs. Before it sleeps, the caller puts a full barrier
     /// behind this and looks for what was published.
-    pub(crate) fn hang_up(&self) -> u32 {
+    pub fn hang_up(&self) -> u32 {
         self.0.fetch_or(ASLEEP, SeqCst) | ASLEEP
     }
 
-    /// False: it did not hang.
-    fn take_down(&self) -> bool {
+    /// Tells ringers that nobody sleeps, or that somebody else will look for those who do. False: it did not hang.
+    pub fn take_down(&self) -> bool {
         let mut word = self.0.load(Relaxed);
         while word & ASLEEP != 0 {
             match self.0.compare_exchange(word, (word ^ TURN) & !ASLEEP, SeqCst, Relaxed) {

@@ -224,7 +224,7 @@ impl Registry {
 
     /// Sleeps on `word` and on the owners of all `tokens` together, 126 at most, until one of them changes or `until` comes.
     /// Does not sleep if one of them is dead.
-    pub(crate) fn sleep_any(
+    pub fn sleep_any(
         &self,
         word: (&AtomicU32, u32),
         tokens: impl IntoIterator<Item = u32>,

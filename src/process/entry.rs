@@ -167,12 +167,15 @@ impl Call {
         A: DeserializeOwned,
         R: Serialize,
     {
-        let image = Image::get();
         let trampoline: Trampoline = trampoline::<A, R>;
-        Some(Call {
-            trampoline: image.offset(trampoline as *const ())?,
-            function: image.offset(f as *const ())?,
-        })
+        Call::through(trampoline as *const (), f)
+    }
+
+    /// How another process of the program calls `f` through a function that knows its types.
+    pub(crate) fn through<A, R>(trampoline: *const (), f: fn(A) -> R) -> Option<Call> {
+        let image = Image::get();
+        let (trampoline, function) = (image.offset(trampoline)?, image.offset(f as *const ())?);
+        Some(Call { trampoline, function })
     }
 
     fn trampoline(self) -> Option<Trampoline> {
@@ -181,10 +184,11 @@ impl Call {
         Some(unsafe { std::mem::transmute::<*const (), Trampoline>(code) })
     }
 
-    fn function<A, R>(self) -> Option<fn(A) -> R> {
+    /// The function that a trampoline was made for; only that trampoline may ask.
+    pub(crate) fn function<A, R>(self) -> Option<fn(A) -> R> {
         let code = Image::get().code(self.function)?;
-        // SAFETY: the offset was made by `Call::new` from a `fn(A) -> R` together with that of
-        // `trampoline::<A, R>`, in a process that runs the same file, and it is that trampoline that asks.
+        // SAFETY: the offset was made by `Call::through` from a `fn(A) -> R` together with that of a trampoline for
+        // the same types, in a process that runs the same file, and it is that trampoline that asks.
         Some(unsafe { std::mem::transmute::<*const (), fn(A) -> R>(code) })
     }
 }

@@ -24,6 +24,10 @@ impl<A> SpawnError<A> {
         &self.reason
     }
 
+    pub(crate) fn into_reason(self) -> SpawnFailure {
+        self.reason
+    }
+
     /// The arguments back. Pipe ends among them may have moved to a child that died at once.
     pub fn into_args(self) -> A {
         self.args

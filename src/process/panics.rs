@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::panic::{self, PanicHookInfo};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
 use ipc_pipe::Connection;
@@ -63,6 +63,19 @@ pub(crate) fn caught(payload: &(dyn Any + Send)) -> Outcome<()> {
 /// The text of the panic that this thread has just caught, and where it was; empty if [`listen`] was not called.
 pub(crate) fn text_and_place(payload: &(dyn Any + Send)) -> (String, String) {
     (message(payload), PLACE.take())
+}
+
+/// A panic's text and place; the place is empty if nobody knows, as in a process that is no child.
+pub(crate) struct Panic {
+    pub(crate) message: String,
+    pub(crate) location: String,
+}
+
+/// Runs code of somebody else's, which may panic.
+#[inline]
+pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Panic> {
+    panic::catch_unwind(AssertUnwindSafe(f))
+        .map_err(|payload| Panic { message: message(&*payload), location: PLACE.take() })
 }
 
 /// `panic!` makes a `&str` or a `String`; `panic_any` makes anything.

@@ -1,0 +1,442 @@
+//! What a pool has to do and who does it, under one lock of this process: no worker ever sees it.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ipc_sync::BACKSTOP;
+
+use super::error::PoolError;
+use super::hand::{Hand, LONG, Sent};
+use super::job::{Finished, Job};
+use super::setup::Setup;
+use super::table::Table;
+use super::task::Reply;
+use super::worker::now;
+use crate::executor::TaskError;
+use crate::process::ExitStatus;
+
+/// How long one sleeps beside workers that have nothing to do. Their death is told at once.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often workers are looked at that are coming or going.
+const MOMENT: Duration = Duration::from_millis(2);
+/// Workers are looked at no more often than this.
+const LOOK: u64 = 1_000_000;
+/// The slow look at all workers.
+const SLOW_LOOK: u64 = BACKSTOP.as_nanos() as u64;
+
+/// Workers that could not be started, in a row, before the pool gives up.
+const STARTS: u32 = 6;
+/// After the first of them one waits for so long, then twice as long, and so on.
+const PAUSE: u64 = 5_000_000;
+
+/// Whether there will be more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// No more tasks; those that are there will be done.
+    Closed,
+    /// Nothing more is done.
+    Terminated,
+    /// No worker can be started, for this reason.
+    Broken(TaskError),
+}
+
+pub(super) struct State {
+    setup: Setup,
+    table: Table,
+    hands: Vec<Option<Hand>>,
+    /// In the order of their tickets; `None` = taken back.
+    queue: VecDeque<(u64, Option<Job>)>,
+    /// Before those: tasks whose worker died, or had too many.
+    again: VecDeque<Job>,
+    last_ticket: u64,
+    /// Tasks that were submitted and whose completion was not told yet.
+    outstanding: usize,
+    phase: Phase,
+    /// Counts up with everything that a worker does.
+    clock: u64,
+    /// Workers that were started, and how many of the last of them never said hello.
+    started: u32,
+    failed_starts: u32,
+    start_again_at: u64,
+    /// `Shared::results` as it was before the last look.
+    pub(super) seen: u32,
+    looked: u64,
+    looked_slowly: u64,
+    /// How long one may sleep without another look.
+    pub(super) rest: Duration,
+}
+
+impl State {
+    /// A pool with all its workers on their way.
+    pub(super) fn new(setup: Setup, table: Table) -> Result<State, PoolError> {
+        let mut state = State {
+            hands: (0..setup.workers).map(|_| None).collect(),
+            setup,
+            table,
+            queue: VecDeque::new(),
+            again: VecDeque::new(),
+            last_ticket: 0,
+            outstanding: 0,
+            phase: Phase::Open,
+            clock: 0,
+            started: 0,
+            failed_starts: 0,
+            start_again_at: 0,
+            seen: 0,
+            looked: 0,
+            looked_slowly: 0,
+            rest: BACKSTOP,
+        };
+        for place in 0..state.hands.len() {
+            if let Err(error) = state.start(place) {
+                state.hands.iter().flatten().for_each(Hand::kill);
+                return Err(error);
+            }
+        }
+        Ok(state)
+    }
+
+    fn start(&mut self, place: usize) -> Result<(), PoolError> {
+        self.started += 1;
+        self.hands[place] = Some(Hand::start(&self.setup, &self.table, place, self.started)?);
+        Ok(())
+    }
+
+    pub(super) fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// A number for the next task; it must be submitted before the lock is given back.
+    pub(super) fn next_ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
+    }
+
+    /// Takes a task in. Another reason than success is the task's error.
+    pub(super) fn submit(&mut self, job: Job, finished: &mut Finished) {
+        self.outstanding += 1;
+        match &self.phase {
+            Phase::Open => {}
+            Phase::Closed | Phase::Terminated => return finished.push(job, Err(TaskError::Closed)),
+            Phase::Broken(error) => return finished.push(job, Err(error.clone())),
+        }
+        self.queue.push_back((job.ticket, Some(job)));
+        self.assign(finished);
+    }
+
+    /// Completions that were told.
+    pub(super) fn told(&mut self, count: usize) {
+        self.outstanding -= count;
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Gives tasks to workers that have room for them.
+    fn assign(&mut self, finished: &mut Finished) {
+        while let Some(job) = self.next_job(finished) {
+            match self.best_hand(job.payload.weight()) {
+                Some(place) => self.give(place, job, finished),
+                None => return self.again.push_front(job),
+            }
+        }
+    }
+
+    fn next_job(&mut self, finished: &mut Finished) -> Option<Job> {
+        loop {
+            let job = match self.again.pop_front() {
+                Some(job) => job,
+                None => match self.queue.pop_front()? {
+                    (_, Some(job)) => job,
+                    (_, None) => continue,
+                },
+            };
+            if job.done.is_wanted() {
+                return Some(job);
+            }
+            finished.push(job, Err(TaskError::Cancelled));
+        }
+    }
+
+    /// The worker with the fewest tasks; among equals the one that worked last, for it may be awake.
+    fn best_hand(&self, weight: usize) -> Option<usize> {
+        let hands = self.hands.iter().enumerate().filter_map(|(place, hand)| Some((place, hand.as_ref()?)));
+        let able = hands.filter(|(_, hand)| hand.is_at_work() && hand.has_room(weight));
+        able.min_by_key(|(_, hand)| (hand.load(), u64::MAX - hand.last_used)).map(|(place, _)| place)
+    }
+
+    fn give(&mut self, place: usize, job: Job, finished: &mut Finished) {
+        let Some(hand) = &mut self.hands[place] else { return self.again.push_front(job) };
+        match hand.send(job) {
+            Sent::Done => {}
+            Sent::Gone(job) => {
+                hand.dying = true;
+                self.again.push_front(job);
+            }
+            Sent::Refused(job, error) => finished.push(job, Err(error)),
+        }
+    }
+
+    /// Looks at everything once: what workers have said, who has died, what there is to do.
+    pub(super) fn tend(&mut self, finished: &mut Finished) {
+        self.seen = self.table.shared.results();
+        for place in 0..self.hands.len() {
+            if self.hands[place].as_ref().is_some_and(Hand::has_told) {
+                self.hear(place, finished);
+            }
+        }
+        let now = now();
+        if now - self.looked >= LOOK {
+            self.look(now, finished);
+        }
+        self.assign(finished);
+    }
+
+    /// Takes everything that a worker has said.
+    fn hear(&mut self, place: usize, finished: &mut Finished) {
+        self.clock += 1;
+        while let Some(hand) = &mut self.hands[place] {
+            hand.last_used = self.clock;
+            let (job, outcome) = match hand.receive() {
+                Some(Reply::Done { slot, ticket, nanoseconds, outcome }) => {
+                    (hand.done(slot, ticket, nanoseconds), Ok(outcome))
+                }
+                Some(Reply::Unread { number, message }) => {
+                    (hand.unread(number), Err(TaskError::Arguments { message }))
+                }
+                Some(Reply::Hello { token, failure: None }) => {
+                    hand.begin(token);
+                    self.failed_starts = 0;
+                    continue;
+                }
+                Some(Reply::Hello { failure: Some(failure), .. }) => {
+                    let message = TaskError::from(failure).to_string();
+                    return self.break_down(TaskError::Initializer { message }, finished);
+                }
+                None => return,
+            };
+            if let Some(job) = job {
+                finished.push(job, outcome);
+            }
+        }
+    }
+
+    /// The look that need not follow each message: at the dead, at the clock, at those who wait behind a long task.
+    pub(super) fn look(&mut self, now: u64, finished: &mut Finished) {
+        let slowly = now - self.looked_slowly >= SLOW_LOOK;
+        self.looked = now;
+        if slowly {
+            self.looked_slowly = now;
+        }
+        self.rest = if self.outstanding > 0 { BACKSTOP } else { IDLE };
+        for place in 0..self.hands.len() {
+            match &mut self.hands[place] {
+                Some(hand) => {
+                    hand.dying = hand.dying || hand.seems_dead(slowly);
+                    if hand.dying {
+                        self.bury(place, finished);
+                    }
+                }
+                None => self.replace(place, now, finished),
+            }
+            self.mind(place, now);
+        }
+        self.relieve(now, finished);
+    }
+
+    /// What else there is to see to at a worker.
+    fn mind(&mut self, place: usize, now: u64) {
+        let nothing_left = self.phase == Phase::Closed && self.outstanding == 0;
+        let Some(hand) = &mut self.hands[place] else { return };
+        if hand.is_spent() || nothing_left {
+            hand.retire();
+        }
+        if hand.limited > 0 {
+            let next = hand.enforce_limits(now).unwrap_or(MOMENT);
+            self.rest = self.rest.min(next.max(Duration::from_millis(1)));
+        }
+        if hand.dying || !hand.has_begun() {
+            self.rest = self.rest.min(MOMENT);
+        }
+    }
+
+    /// A worker is dead or about to be: exactly the task that it had begun fails.
+    fn bury(&mut self, place: usize, finished: &mut Finished) {
+        let Some(hand) = &self.hands[place] else { return };
+        let Some(status) = hand.exit_status() else { return };
+        self.hear(place, finished); // what it said before is there by now
+        let Some(mut hand) = self.hands[place].take() else { return };
+        if !hand.has_begun() {
+            self.failed_starts += 1;
+            self.start_again_at = now() + (PAUSE << self.failed_starts.min(STARTS));
+            self.check_starts(
+                format!("worker process {} ended before it was ready, with {status}", hand.pid()),
+                finished,
+            );
+        }
+        let pid = hand.pid();
+        for (job, begun) in hand.remains().into_iter().rev() {
+            match begun {
+                true => self.fail(job, pid, status, finished),
+                false => self.again.push_front(job),
+            }
+        }
+        self.replace(place, now(), finished);
+    }
+
+    fn fail(&mut self, mut job: Job, pid: u32, status: ExitStatus, finished: &mut Finished) {
+        match job.terms {
+            _ if self.phase == Phase::Terminated => finished.push(job, Err(TaskError::Terminated)),
+            terms if job.overdue => {
+                finished.push(job, Err(TaskError::TimeLimit { limit: terms.time_limit.unwrap_or_default() }));
+            }
+            terms if terms.retries > 0 => {
+                job.terms.retries -= 1;
+                self.again.push_front(job);
+            }
+            _ => finished.push(job, Err(TaskError::WorkerDied { pid, status })),
+        }
+    }
+
+    /// Starts a worker where there is none, if there should be one.
+    fn replace(&mut self, place: usize, now: u64, finished: &mut Finished) {
+        let wanted = self.phase == Phase::Open || self.phase == Phase::Closed && self.outstanding > 0;
+        if !wanted {
+            return;
+        }
+        self.rest = self.rest.min(MOMENT);
+        if now < self.start_again_at {
+            return;
+        }
+        if let Err(error) = self.start(place) {
+            self.failed_starts += 1;
+            self.start_again_at = now + (PAUSE << self.failed_starts.min(STARTS));
+            self.check_starts(error.to_string(), finished);
+        }
+    }
+
+    fn check_starts(&mut self, message: String, finished: &mut Finished) {
+        if self.failed_starts >= STARTS + self.hands.len() as u32 {
+            self.break_down(TaskError::NoWorker { message }, finished);
+        }
+    }
+
+    /// There will be no workers any more: what waits for one fails.
+    fn break_down(&mut self, error: TaskError, finished: &mut Finished) {
+        if !matches!(self.phase, Phase::Open | Phase::Closed) {
+            return;
+        }
+        self.drop_waiting(&error, finished);
+        self.phase = Phase::Broken(error);
+    }
+
+    fn drop_waiting(&mut self, error: &TaskError, finished: &mut Finished) {
+        let waiting = self.again.drain(..).chain(self.queue.drain(..).filter_map(|(_, job)| job));
+        waiting.for_each(|job| finished.push(job, Err(error.clone())));
+    }
+
+    /// Gives the tasks behind a long one to those who have none.
+    fn relieve(&mut self, now: u64, finished: &mut Finished) {
+        let mut idle =
+            self.hands.iter().flatten().filter(|hand| hand.is_at_work() && hand.load() == 0).count();
+        if idle == 0 || !self.again.is_empty() || !self.queue.is_empty() {
+            return;
+        }
+        for place in 0..self.hands.len() {
+            let Some(hand) = &mut self.hands[place] else { continue };
+            if hand.load() >= 2 {
+                self.rest = self.rest.min(Duration::from_nanos(LONG));
+            }
+            if idle > 0 && hand.is_behind(now) {
+                self.again.extend(hand.give_up_one());
+                idle -= 1;
+            }
+        }
+        self.assign(finished);
+    }
+
+    /// Takes back all of these tasks, or none: as soon as one has begun, or is done, the others go on.
+    pub(super) fn recall(&mut self, tickets: &RangeInclusive<u64>, finished: &mut Finished) -> bool {
+        let mut recalled = Vec::new();
+        for ticket in tickets.clone() {
+            match self.take_back(ticket) {
+                Some(job) => recalled.push(job),
+                None => {
+                    recalled.into_iter().rev().for_each(|job| self.again.push_front(job));
+                    self.assign(finished);
+                    return false;
+                }
+            }
+        }
+        recalled.into_iter().for_each(|job| finished.push(job, Err(TaskError::Cancelled)));
+        true
+    }
+
+    fn take_back(&mut self, ticket: u64) -> Option<Job> {
+        if let Some(at) = self.again.iter().position(|job| job.ticket == ticket) {
+            return self.again.remove(at);
+        }
+        if let Some(found) = self.hands.iter_mut().flatten().find_map(|hand| hand.recall_ticket(ticket)) {
+            return found;
+        }
+        let at = self.queue.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
+        self.queue[at].1.take()
+    }
+
+    /// Takes back everything that has not begun.
+    pub(super) fn recall_all(&mut self, finished: &mut Finished) {
+        self.drop_waiting(&TaskError::Cancelled, finished);
+        let recalled = self.hands.iter_mut().flatten().flat_map(Hand::recall_all);
+        recalled.for_each(|job| finished.push(job, Err(TaskError::Cancelled)));
+    }
+
+    /// Takes back everything that nobody waits for any more and that has not begun.
+    pub(super) fn recall_unwanted(&mut self, finished: &mut Finished) {
+        let recalled = self.hands.iter_mut().flatten().flat_map(Hand::recall_unwanted);
+        recalled.for_each(|job| finished.push(job, Err(TaskError::Cancelled)));
+        self.assign(finished);
+    }
+
+    /// No more tasks.
+    pub(super) fn close(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Closed;
+        }
+        self.looked = 0;
+    }
+
+    /// Nothing more is done: everything that is not done fails, and all workers are killed.
+    pub(super) fn terminate(&mut self, finished: &mut Finished) {
+        self.drop_waiting(&TaskError::Terminated, finished);
+        self.phase = Phase::Terminated;
+        for hand in self.hands.iter_mut().flatten() {
+            hand.kill();
+            hand.remains().into_iter().for_each(|(job, _)| finished.push(job, Err(TaskError::Terminated)));
+        }
+        self.looked = 0;
+    }
+
+    /// Whether all is done and all workers are gone.
+    pub(super) fn has_ended(&self) -> bool {
+        self.phase != Phase::Open && self.outstanding == 0 && self.hands.iter().all(Option::is_none)
+    }
+
+    /// By what the living workers live.
+    pub(super) fn tokens(&self) -> Vec<u32> {
+        let living = self.hands.iter().flatten().filter(|hand| !hand.dying);
+        living.filter_map(Hand::token).collect()
+    }
+
+    /// The numbers of the worker processes.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.hands.iter().flatten().map(Hand::pid).collect()
+    }
+
+    /// The next `tend` looks at everything.
+    pub(super) fn look_soon(&mut self) {
+        self.looked = 0;
+    }
+}

@@ -1,0 +1,111 @@
+//! The life of a worker: it prepares itself, says so, and then runs what comes until nothing can come any more.
+#![allow(unsafe_code)]
+
+use ipc_pipe::{Connection, RecvError, SendError};
+use ipc_shm::View;
+use ipc_sync::Me;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::payload::Payload;
+use super::table::{Lane, Table};
+use super::task::{self, Failure, Order, Outcome, Reply};
+use crate::process::Call;
+
+/// What a worker is given.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Start {
+    pub(super) connection: Connection,
+    pub(super) table: Table,
+    /// Which lane is its own.
+    pub(super) place: usize,
+    pub(super) initializer: Option<(Call, Payload)>,
+}
+
+/// Nanoseconds of the clock that the pool and its workers share.
+pub(super) fn now() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+/// The function of a worker's process. Whatever it cannot do, the pool learns by its end.
+pub(super) fn live(start: Start) {
+    leave_terminal_to_parent();
+    leave_no_core();
+    let Start { connection, table, place, initializer } = start;
+    let (Some(lane), Ok(me)) = (table.lane(place), Me::get()) else { return };
+    connection.set_max_message(usize::MAX); // both ends are this program
+    let worker = Worker { connection, table, lane };
+    let failure = initializer.and_then(|(call, payload)| match task::run(call, payload) {
+        Outcome::Failed(failure) => Some(failure),
+        _ => None,
+    });
+    let failed = failure.is_some();
+    if worker.tell(&Reply::Hello { token: me.token(), failure }).is_ok() && !failed {
+        worker.work();
+    }
+}
+
+/// Ctrl-C reaches all processes of a terminal. What is to become of the tasks is for the parent to say.
+fn leave_terminal_to_parent() {
+    // SAFETY: SIG_IGN is no handler of ours, so nothing runs asynchronously.
+    let _ = unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) };
+}
+
+/// A core dump of a large process takes seconds, and the news of its death come after it. One byte is too few for a
+/// file, and the value that tells the kernel not to call a program for it; with 0 it would.
+fn leave_no_core() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_CORE) {
+        let _ = setrlimit(Resource::RLIMIT_CORE, most.min(1), most);
+    }
+}
+
+struct Worker {
+    connection: Connection,
+    table: Table,
+    lane: View<Lane>,
+}
+
+impl Worker {
+    /// Runs tasks until the pool closes the connection, or is gone.
+    fn work(&self) {
+        for number in 1.. {
+            let told = match self.connection.recv::<Order>() {
+                Ok(order) => self.run(order),
+                Err(RecvError::HandlesLost { sent, received }) => {
+                    let message = RecvError::HandlesLost { sent, received }.to_string();
+                    self.tell(&Reply::Unread { number, message })
+                }
+                Err(_) => return,
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn run(&self, order: Order) -> Result<(), SendError> {
+        let Order { slot, ticket, call, payload } = order;
+        let began = now();
+        if !self.lane.slot(slot).start(ticket, began) {
+            return Ok(()); // recalled
+        }
+        let outcome = task::run(call, payload);
+        let nanoseconds = now().saturating_sub(began);
+        match self.tell(&Reply::Done { slot, ticket, nanoseconds, outcome }) {
+            Err(error) if !matches!(error, SendError::Closed) => {
+                let outcome = Outcome::Failed(Failure::Result(error.to_string()));
+                self.tell(&Reply::Done { slot, ticket, nanoseconds, outcome })
+            }
+            told => told,
+        }
+    }
+
+    fn tell(&self, reply: &Reply) -> Result<(), SendError> {
+        self.connection.send(reply)?;
+        self.table.shared.tell(&self.lane);
+        Ok(())
+    }
+}

@@ -15,7 +15,8 @@
 //!     28     4  first_seen  number of the oldest item
 //!     32     4  entries     entries of the ledger in use lie below this
 //!     36     4  recoveries  producers that died with the lock
-//!     40    88  padding
+//!     40     4  state       see `shutdown`
+//!     44    84  padding
 //!    128     8  head        position of the oldest item
 //!    136    16  room        bell of the producers, see `ipc_sync::RoomBell`
 //!    152     4  takers      lock of those who take more than a frame, see `exclusive`
@@ -26,6 +27,7 @@
 //! head         by a get, compare-and-swap    the TRUTH of what is taken
 //! next         under the lock, after header  behind by one if the owner of the lock died
 //! tail         under the lock, after next    behind by one frame if the owner of the lock died
+//! state        under the lock, bits only set the TRUTH of whether anybody may put
 //! others       under the lock                a hint
 //! bells        by whoever sleeps             a hint; the kernel rings the bell of a ringer that dies
 //! ```
@@ -47,6 +49,7 @@ use crate::primitive::{
     Acquired, AtomicU32, AtomicU64, Bell, Bytes, Deadline, ENTRIES, Flags, HEADER, Header, MAX_PAYLOAD, Me,
     Ordering::*, RawLock, RawLockError, RoomBell, View, Woken, complete_barrier, mutant, processor, span,
 };
+use crate::state::{DISCARD, SHUT, State};
 
 /// How far ahead a producer asks for the line it will write: a locked instruction waits for stores, not for this.
 const AHEAD: u64 = 128;
@@ -81,6 +84,7 @@ pub(crate) struct Producers {
     pub(crate) first_seen: AtomicU32,
     pub(crate) entries: AtomicU32,
     pub(crate) recoveries: AtomicU32,
+    pub(crate) state: State,
 }
 
 /// What consumers write.
@@ -112,6 +116,8 @@ pub(crate) enum Fault {
     TimedOut,
     /// A word holds what none of ours writes.
     Corrupt,
+    /// Nobody may put any more.
+    ShutDown,
 }
 
 impl From<RawLockError> for Fault {
@@ -208,6 +214,9 @@ impl Channel {
     /// Under the lock: a put, unless the bound is reached.
     #[inline(always)]
     pub(crate) fn put_at(&self, me: &Me, at: Cursor, payload: &[u8]) -> Result<Put, Fault> {
+        if self.words.producers.state.is(SHUT) {
+            return Err(Fault::ShutDown);
+        }
         match self.full(me, at)? {
             Some(head) => Ok(Put::Full(head)),
             None => self.append(at, payload),
@@ -223,9 +232,12 @@ impl Channel {
         deadline: Deadline,
     ) -> Result<Put, Fault> {
         self.locked(me, deadline, |at| {
+            if self.words.producers.state.is(DISCARD) {
+                return Err(Fault::ShutDown);
+            }
             let put = self.append(at, payload)?;
             if put == Put::Done {
-                self.uncount(entry);
+                self.uncount(entry, 1);
             }
             Ok(put)
         })
@@ -234,6 +246,9 @@ impl Channel {
     /// Counts one more item in the ledger, in the entry of `token`.
     pub(crate) fn reserve(&self, me: &Me, token: u32, deadline: Deadline) -> Result<Reserved, Fault> {
         self.locked(me, deadline, |at| {
+            if self.words.producers.state.is(SHUT) {
+                return Err(Fault::ShutDown);
+            }
             if let Some(head) = self.full(me, at)? {
                 return Ok(Reserved::Full(head));
             }
@@ -246,13 +261,13 @@ impl Channel {
     /// Counts one more item in `entry` of this process. Only an unbounded queue may do so without the lock.
     pub(crate) fn count(&self, entry: Option<usize>) {
         if let Some(entry) = entry {
-            self.ledger[entry].count.fetch_add(1, Relaxed);
+            self.ledger[entry].count.fetch_add(1, SeqCst); // before a look at `state`
         }
     }
 
-    pub(crate) fn uncount(&self, entry: Option<usize>) {
+    pub(crate) fn uncount(&self, entry: Option<usize>, items: u32) {
         if let Some(entry) = entry {
-            self.ledger[entry].count.fetch_sub(1, Relaxed);
+            self.ledger[entry].count.fetch_sub(items, SeqCst);
         }
     }
 
@@ -405,7 +420,7 @@ impl Channel {
     }
 
     /// Under the lock: what living processes keep back. Frees the entries of dead ones.
-    fn sweep(&self, me: &Me) -> u32 {
+    pub(crate) fn sweep(&self, me: &Me) -> u32 {
         let entries = &self.words.producers.entries;
         let top = (entries.load(Relaxed) as usize).min(ENTRIES);
         let (mut items, mut used) = (0u32, 0);
@@ -449,7 +464,7 @@ impl Channel {
             let token = entry.token.load(Acquire);
             token != 0 && !ended(token)
         });
-        living.fold(0, |sum, entry| sum.saturating_add(entry.count.load(Relaxed)))
+        living.fold(0, |sum, entry| sum.saturating_add(entry.count.load(SeqCst)))
     }
 
     /// Takes the oldest item into `buffer`, whose content it replaces. Answers the processor of its writer, or `None`
@@ -529,9 +544,10 @@ impl Channel {
         self.ring.header(self.head()).load(Acquire) != 0
     }
 
-    /// Sleeps until there may be something to take, at most until `until`.
-    pub(crate) fn sleep_for_item(&self, until: Deadline) -> Woken {
-        self.words.producers.bell.sleep(|| self.has_item(), until)
+    /// Sleeps until there may be something to take, or until one of `states` is reached, at most until `until`.
+    pub(crate) fn sleep_for_item(&self, states: u32, until: Deadline) -> Woken {
+        let Producers { bell, state, .. } = &self.words.producers;
+        bell.sleep(|| self.has_item() || state.is(states), until)
     }
 
     /// Somebody who was woken passes it on if there is more than it took.
@@ -549,9 +565,10 @@ impl Channel {
         me.name(self.words.producers.bell.word());
     }
 
-    /// Sleeps until `head` is at `position` or behind it, at most until `until`.
-    pub(crate) fn sleep_for_room(&self, position: u64, until: Deadline) -> Woken {
-        self.words.consumers.room.sleep(position, || self.head() >= position, until)
+    /// Sleeps until `head` is at `position` or behind it, or until one of `states` is reached, at most until `until`.
+    pub(crate) fn sleep_for_room(&self, position: u64, states: u32, until: Deadline) -> Woken {
+        let is_ready = || self.head() >= position || self.words.producers.state.is(states);
+        self.words.consumers.room.sleep(position, is_ready, until)
     }
 
     /// The processor that the last consumer ran on.

@@ -68,6 +68,8 @@ pub enum PutFault {
     TimedOut,
     /// This process has closed the queue.
     Closed,
+    /// Somebody has shut the queue down for all.
+    ShutDown,
     /// It cannot be serialized.
     Encode(EncodeError),
     /// It takes more than a quarter of the ring.
@@ -91,6 +93,7 @@ impl fmt::Display for PutFault {
             PutFault::Full => f.write_str("the queue is full"),
             PutFault::TimedOut => f.write_str("the queue was full until the time was up"),
             PutFault::Closed => f.write_str("this process has closed the queue"),
+            PutFault::ShutDown => f.write_str("the queue is shut down"),
             PutFault::Encode(error) => error.fmt(f),
             PutFault::TooLarge { bytes, limit } => {
                 write!(f, "an item of {bytes} bytes is longer than {limit}, the longest for this queue")
@@ -192,6 +195,8 @@ pub enum GetError {
     TimedOut,
     /// This process has closed the queue.
     Closed,
+    /// Somebody has shut the queue down for all, and all that was put was taken.
+    ShutDown,
     /// There was one, of another type. It is taken, and here are its bytes.
     Decode {
         /// What was put.
@@ -211,6 +216,7 @@ impl fmt::Display for GetError {
             GetError::Empty => f.write_str("the queue is empty"),
             GetError::TimedOut => f.write_str("the queue was empty until the time was up"),
             GetError::Closed => f.write_str("this process has closed the queue"),
+            GetError::ShutDown => f.write_str("the queue is shut down and empty"),
             GetError::Decode { error, .. } => error.fmt(f),
             GetError::Corrupt => f.write_str("the queue's memory is damaged"),
             GetError::Registry(error) => error.fmt(f),

@@ -23,6 +23,7 @@ use crate::channel::{Fault, Put, Reserved, Room};
 use crate::error::{JoinError, PutFault};
 use crate::exit;
 use crate::raw::RawQueue;
+use crate::state::DISCARD;
 
 /// The feeder ends when nothing was handed over for so long.
 const IDLE: Duration = Duration::from_secs(1);
@@ -170,6 +171,10 @@ impl RawQueue {
         backlog.feeder = Some(feeder);
         if self.bound().is_none() && feeder.entry.is_some() {
             self.channel.count(feeder.entry);
+            if self.channel.is_shut() {
+                self.channel.uncount(feeder.entry, 1); // nobody waits for it
+                return Err(PutFault::ShutDown);
+            }
         } else {
             let entry = match self.channel.reserve(me, feeder.token, deadline).map_err(put_fault)? {
                 Reserved::In(entry) => Some(entry),
@@ -209,7 +214,7 @@ impl RawQueue {
                 Moved::Some => {}
                 Moved::NoRoom(_) if self.stands_back() => {}
                 Moved::NoRoom(room) => {
-                    self.wait_for_room(&me, room, Deadline::NEVER);
+                    self.wait_for_room(&me, room, DISCARD, Deadline::NEVER);
                     self.discard_if_abandoned(&mut needed);
                 }
                 Moved::Nothing if self.has_work_again() => {}
@@ -268,10 +273,11 @@ impl RawQueue {
 
     fn move_some(&self, me: &Me, backlog: &mut Backlog, deadline: Deadline) -> Moved {
         let here = self.here.get();
-        if !backlog.items.is_empty() && self.channel.head() < backlog.needs.enough {
+        let entry = backlog.feeder.and_then(|feeder| feeder.entry);
+        let discards = self.channel.discards();
+        if !backlog.items.is_empty() && self.channel.head() < backlog.needs.enough && !discards {
             return Moved::NoRoom(backlog.needs);
         }
-        let entry = backlog.feeder.and_then(|feeder| feeder.entry);
         for _ in 0..BATCH {
             let Some(item) = backlog.items.front() else { return Moved::Nothing };
             match self.channel.put_reserved(me, item, entry, deadline) {
@@ -281,7 +287,12 @@ impl RawQueue {
                     return Moved::NoRoom(room);
                 }
                 Ok(Put::Full(_)) | Err(Fault::TimedOut) => return Moved::Nothing,
-                Err(Fault::Corrupt) => here.discard(backlog), // nobody will ever take them
+                // Nobody will ever take them.
+                Err(Fault::Corrupt | Fault::ShutDown) => {
+                    let count = backlog.items.len() as u32;
+                    here.discard(backlog);
+                    self.channel.uncount(entry, count);
+                }
             }
         }
         Moved::Some
@@ -312,9 +323,10 @@ impl RawQueue {
     }
 }
 
-fn put_fault(fault: Fault) -> PutFault {
+pub(crate) fn put_fault(fault: Fault) -> PutFault {
     match fault {
         Fault::TimedOut => PutFault::TimedOut,
         Fault::Corrupt => PutFault::Corrupt,
+        Fault::ShutDown => PutFault::ShutDown,
     }
 }

@@ -19,8 +19,8 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     ///
-    /// This process has closed the queue; the item is not a `T`, and its bytes come back; the queue's memory is
-    /// damaged; or this thread has no slot in the registry.
+    /// The queue is shut down and empty; this process has closed it; the item is not a `T`, and its bytes come back;
+    /// the queue's memory is damaged; or this thread has no slot in the registry.
     ///
     /// ```
     /// let queue = ipc_queue::Queue::new()?;
@@ -70,18 +70,16 @@ impl<T: DeserializeOwned> Queue<T> {
 
     /// Takes items as they come, sleeping while there are none.
     ///
-    /// It ends after an error that is not about one item, and when this process has closed the queue. That no more
-    /// will come is for the producers to say, by a value of `T`:
+    /// It ends when the queue was [shut down](Queue::shutdown) and is empty, when this process has closed it, and after an
+    /// error that is not about one item.
     ///
     /// ```
     /// let queue = ipc_queue::Queue::new()?;
-    /// [Some(1), Some(2), None].into_iter().try_for_each(|item| queue.put(item))?;
+    /// queue.put_many(vec![1, 2])?;
+    /// queue.shutdown();
     /// let mut sum = 0;
     /// for item in &queue {
-    ///     match item? {
-    ///         Some(number) => sum += number,
-    ///         None => break,
-    ///     }
+    ///     sum += item?;
     /// }
     /// assert_eq!(sum, 3);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -31,7 +31,7 @@ impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
         let item = self.queue.get_until(self.deadline);
         self.ended = !matches!(item, Ok(_) | Err(GetError::Decode { .. }));
         match item {
-            Err(GetError::Empty | GetError::Closed) => None,
+            Err(GetError::Empty | GetError::Closed | GetError::ShutDown) => None,
             item => Some(item),
         }
     }

@@ -31,8 +31,7 @@
 //!
 //! # What this does not do
 //!
-//! No item above a quarter of the ring, and no handle inside an item: both are clear errors. No signal that no more
-//! will come: send a value that says so. No order between producers. No protection from a process that writes
+//! No item above a quarter of the ring, and no handle inside an item: both are clear errors. No order between producers. No protection from a process that writes
 //! garbage over the ring: others may get wrong bytes or `Corrupt`, or wait, but never leave the ring. Linux only.
 
 mod batch;
@@ -56,7 +55,9 @@ mod raw;
 mod scratch;
 mod segment;
 mod several;
+mod shutdown;
 mod simple;
+mod state;
 
 pub use batch::Batch;
 pub use error::{CreateError, GetError, GetManyError, JoinError, PutError, PutFault, PutManyError};

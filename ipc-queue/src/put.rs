@@ -19,7 +19,7 @@ impl<T: Serialize> Queue<T> {
     ///
     /// # Errors
     ///
-    /// The value comes back. This process has closed the queue; the value cannot be serialized, or holds a handle,
+    /// The value comes back. The queue is shut down, or closed by this process; the value cannot be serialized, or holds a handle,
     /// which a queue cannot carry; it takes more than a quarter of the ring; the queue's memory is damaged; or this
     /// process has no slot in the registry, or no thread to keep the value.
     ///

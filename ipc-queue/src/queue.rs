@@ -142,8 +142,8 @@ impl<T> Queue<T> {
 
     /// This process, with all its clones of this queue, puts and gets no more: such calls answer `Closed`.
     ///
-    /// Other processes do not notice: they get what was put, and nothing tells them that no more will come. Send
-    /// them a value that says so. Does not wait; what waits for room still goes to the ring.
+    /// Other processes do not notice; [`shutdown`](Queue::shutdown) tells them that no more will come. Does not wait;
+    /// what waits for room still goes to the ring.
     ///
     /// ```
     /// let queue = ipc_queue::Queue::new()?;

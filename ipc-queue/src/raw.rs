@@ -18,6 +18,7 @@ use crate::feeder::{Here, Placed};
 use crate::form::Form;
 use crate::presence::Presence;
 use crate::segment::{self, Shape, Strange};
+use crate::state::SHUT;
 
 /// How long a put that does not wait bears with another producer's.
 pub(crate) const MOMENT: Duration = Duration::from_millis(10);
@@ -184,7 +185,7 @@ impl RawQueue {
     /// when a process dies with its backlog, and that rings no bell.
     fn wait_for_slot(&self, me: &Me, head: u64, deadline: Deadline) {
         let next = head.wrapping_add(1);
-        self.wait_for_room(me, Room { enough: next, half: next }, deadline);
+        self.wait_for_room(me, Room { enough: next, half: next }, SHUT, deadline);
         if self.channel.head() == head && !deadline.has_passed() {
             self.channel.kept_back(me, true);
         }
@@ -195,15 +196,16 @@ impl RawQueue {
         self.for_room.wait(self.channel.consumer(), || self.channel.head() >= room.half, || false)
     }
 
-    /// Waits until consumers have made room, or for one backstop.
-    pub(crate) fn wait_for_room(&self, me: &Me, room: Room, deadline: Deadline) {
+    /// Waits until consumers have made room or one of `states` is reached, or for one backstop.
+    pub(crate) fn wait_for_room(&self, me: &Me, room: Room, states: u32, deadline: Deadline) {
         let wanted = Cell::new(room.half);
-        let has_room = || self.channel.head() >= wanted.get();
+        let state = &self.channel.words.producers.state;
+        let has_room = || self.channel.head() >= wanted.get() || state.is(states);
         let sleep = || {
             let eager = wanted.replace(room.enough) != room.enough;
             let round = Deadline::after(if eager { BITE } else { BACKSTOP });
             let position = if eager { room.half } else { room.enough };
-            let woken = self.channel.sleep_for_room(position, deadline.min(round));
+            let woken = self.channel.sleep_for_room(position, states, deadline.min(round));
             self.count_rescue(me, !eager && woken == Woken::TimedOut && has_room());
             eager && !deadline.has_passed()
         };
@@ -249,7 +251,7 @@ impl RawQueue {
     #[cold]
     #[inline(never)]
     fn get_slow(&self, me: &Me, deadline: Deadline, take: Take<'_>) -> Result<(), GetError> {
-        let (slept, mut until) = (Cell::new(false), None);
+        let (slept, mut until, mut drained) = (Cell::new(false), None, false);
         loop {
             let taken = take();
             if let Ok(Some(producer)) = taken {
@@ -260,10 +262,13 @@ impl RawQueue {
                 return Ok(());
             }
             me.arm(); // whoever was woken had named the bell
+            let shut = self.channel.is_shut();
             match until {
                 _ if taken.is_err() => return Err(GetError::Corrupt),
+                _ if drained => return Err(self.tell_the_end()),
+                _ if shut && self.is_last(me, slept.get()) => drained = true,
                 None => until = Some(self.patience_for_item(me, deadline)),
-                Some(until) if !until.has_passed() => self.wait_for_item(me, until, &slept),
+                Some(until) if !until.has_passed() => self.wait_for_item(me, shut, until, &slept),
                 Some(_) if deadline == Deadline::NOW => return Err(GetError::Empty),
                 Some(_) => return Err(GetError::TimedOut),
             }
@@ -285,16 +290,17 @@ impl RawQueue {
 
     /// Waits until there may be something to take. Whoever was woken names the bell to the kernel from then on, so
     /// that its death wakes another.
-    fn wait_for_item(&self, me: &Me, deadline: Deadline, slept: &Cell<bool>) {
-        let has_item = || self.channel.has_item();
+    fn wait_for_item(&self, me: &Me, shut: bool, deadline: Deadline, slept: &Cell<bool>) {
+        let (state, states) = (&self.channel.words.producers.state, if shut { 0 } else { SHUT });
+        let has_item = || self.channel.has_item() || state.is(states);
         let sleep = || {
             me.arm();
             let round = Deadline::after(BACKSTOP);
-            let woken = self.channel.sleep_for_item(deadline.min(round));
+            let woken = self.channel.sleep_for_item(states, deadline.min(round));
             self.channel.name_wake(me);
             slept.set(true);
             self.count_rescue(me, round < deadline && woken == Woken::TimedOut && has_item());
-            !deadline.has_passed()
+            !shut && !deadline.has_passed() // what a dead process kept back will not come, and nothing tells of it
         };
         self.for_item.wait(self.producer.load(Relaxed), has_item, sleep);
     }

@@ -47,7 +47,7 @@ struct Settings {
 const _: () = {
     assert!(size_of::<Words>() == LEDGER_AT);
     assert!(offset_of!(Words, consumers) == 128);
-    assert!(offset_of!(Producers, tail) == 16 && offset_of!(Producers, recoveries) == 36);
+    assert!(offset_of!(Producers, tail) == 16 && offset_of!(Producers, state) == 40);
     assert!(offset_of!(Consumers, room) == 8 && offset_of!(Consumers, takers) == 24);
     assert!(size_of::<[Entry; ENTRIES]>() == SETTINGS_AT - LEDGER_AT);
 };

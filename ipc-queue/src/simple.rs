@@ -9,9 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::Queue;
 use crate::channel::{Fault, Put};
 use crate::error::{CreateError, PutFault};
+use crate::feeder::put_fault;
 use crate::form::Form;
 use crate::options::Options;
 use crate::raw::{MOMENT, RawQueue};
+use crate::state::SHUT;
 
 /// A queue without a feeder thread: [`put`](Queue::put) sleeps while the ring is full, and what it has put is in the
 /// ring when it returns.
@@ -109,10 +111,10 @@ impl RawQueue {
         loop {
             match self.channel.put(me, item, patience) {
                 Ok(Put::Done) => return Ok(()),
-                Err(Fault::Corrupt) => return Err(PutFault::Corrupt),
+                Err(fault @ (Fault::Corrupt | Fault::ShutDown)) => return Err(put_fault(fault)),
                 _ if now => return Err(PutFault::Full),
                 _ if deadline.has_passed() => return Err(PutFault::TimedOut),
-                Ok(Put::NoRoom(room)) => self.wait_for_room(me, room, deadline),
+                Ok(Put::NoRoom(room)) => self.wait_for_room(me, room, SHUT, deadline),
                 Ok(Put::Full(_)) | Err(Fault::TimedOut) => {} // it has no bound, and the time is not up
             }
         }

@@ -9,6 +9,9 @@ mod bell;
 #[path = "../src/channel.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod channel;
+#[path = "../src/state.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod state;
 #[path = "../../tests/support/loom/mod.rs"]
 mod world;
 
@@ -205,8 +208,8 @@ impl Scene {
         loop {
             match self.try_put(me, item) {
                 Put::Done => return,
-                Put::Full(head) => drop(self.channel().sleep_for_room(head + 1, Deadline::NEVER)),
-                Put::NoRoom(room) => drop(self.channel().sleep_for_room(room.enough, Deadline::NEVER)),
+                Put::Full(head) => drop(self.channel().sleep_for_room(head + 1, 0, Deadline::NEVER)),
+                Put::NoRoom(room) => drop(self.channel().sleep_for_room(room.enough, 0, Deadline::NEVER)),
             }
         }
     }
@@ -223,7 +226,7 @@ impl Scene {
                 self.channel().pass_on(me);
                 return item;
             }
-            self.channel().sleep_for_item(Deadline::NEVER);
+            self.channel().sleep_for_item(0, Deadline::NEVER);
             self.channel().name_wake(me);
         }
     }

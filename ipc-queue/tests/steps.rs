@@ -16,6 +16,9 @@ mod support;
 #[path = "../src/channel.rs"]
 #[allow(dead_code)]
 mod channel;
+#[path = "../src/state.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod state;
 
 mod primitive {
     //! What `channel.rs` rests on, as it is, but for the fault.
@@ -103,7 +106,7 @@ impl Fifo for Faulty {
                 Ok(channel::Put::Full(head)) => head + 1,
                 Ok(channel::Put::NoRoom(room)) => room.enough,
             };
-            self.0.sleep_for_room(position, backstop());
+            self.0.sleep_for_room(position, 0, backstop());
         }
     }
 
@@ -111,7 +114,7 @@ impl Fifo for Faulty {
         let me = ipc_sync::Me::get().unwrap();
         let (mut item, mut slept) = (Vec::new(), false);
         while let Ok(None) = self.0.take(&me, &mut item) {
-            self.0.sleep_for_item(backstop());
+            self.0.sleep_for_item(0, backstop());
             slept = true;
         }
         if slept {

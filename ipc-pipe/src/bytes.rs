@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use ipc_shm::{Mapping, OutOfBounds, copy_in_padded, copy_out_padded};
+use ipc_shm::{Mapping, OutOfBounds, copy_in, copy_in_padded, copy_out_padded};
 
 /// A ring of bytes inside a mapping, which it keeps alive.
 ///
@@ -78,6 +78,18 @@ impl Bytes {
             if first < length {
                 copy_in_padded(self.base, payload.as_ptr().add(first), length - first);
             }
+        }
+    }
+
+    /// Copies `bytes` to `position`, around the end if need be, and touches nothing else.
+    pub fn write_at(&self, position: u64, bytes: &[u8]) {
+        let length = bytes.len().min(self.mask as usize + 1);
+        let first = length.min((self.capacity() - (position & self.mask)) as usize);
+        // SAFETY: `first` bytes lie before the ring's end and the rest starts at its base, and `length` is at
+        // most the capacity.
+        unsafe {
+            copy_in(self.at(position), bytes.as_ptr(), first);
+            copy_in(self.base, bytes.as_ptr().add(first), length - first);
         }
     }
 

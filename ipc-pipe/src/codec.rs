@@ -88,6 +88,26 @@ pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<
     bincode::serde::encode_into_writer(value, Appender(buffer), format::<LARGE>()).map_err(EncodeError)
 }
 
+/// Gives the bytes of `value` to `sink`, piece by piece, until it answers false.
+pub(crate) fn encode_to<T: Serialize + ?Sized>(
+    value: &T,
+    mut sink: impl FnMut(&[u8]) -> bool,
+) -> Result<(), EncodeError> {
+    if let Some((count, bytes)) = run::of(value) {
+        let taken = sink(&count.to_le_bytes()) && sink(bytes);
+        return if taken { Ok(()) } else { Err(EncodeError(BincodeEncodeError::UnexpectedEnd)) };
+    }
+    bincode::serde::encode_into_writer(value, Pieces(sink), format::<LARGE>()).map_err(EncodeError)
+}
+
+struct Pieces<F>(F);
+
+impl<F: FnMut(&[u8]) -> bool> bincode::enc::write::Writer for Pieces<F> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), BincodeEncodeError> {
+        if (self.0)(bytes) { Ok(()) } else { Err(BincodeEncodeError::UnexpectedEnd) }
+    }
+}
+
 /// The value that `bytes` hold, all of them.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use ipc_sync::RegistryError;
 use crate::codec::{DecodeError, EncodeError};
 use crate::half::{Unusable, fmt_in_use};
 use crate::owner::Refused;
+use crate::payload::Payload;
 
 /// Why a pipe could not be made.
 #[derive(Debug)]
@@ -100,6 +101,10 @@ pub enum SendError {
     },
     /// The kernel refused to take the descriptors: too many are on their way already (ETOOMANYREFS), or no memory.
     Descriptors(io::Error),
+    /// The memory for a payload that travels as a whole could not be mapped.
+    Memory(io::Error),
+    /// This thread has a [`Loan`](crate::Loan) of this end: send that first, or abandon it.
+    OnLoan,
     /// This end was sent away in a message.
     Moved,
     /// A living process has this side of the pipe; this one has a copy of the end.
@@ -123,6 +128,8 @@ impl fmt::Display for SendError {
                 write!(f, "message with {count} descriptors, {max} at most can travel at once")
             }
             SendError::Descriptors(error) => write!(f, "descriptors cannot be sent: {error}"),
+            SendError::Memory(error) => write!(f, "memory of a payload: {error}"),
+            SendError::OnLoan => Unusable::OnLoan.fmt(f),
             SendError::Moved => f.write_str("this end was sent away"),
             SendError::InUse { pid } => fmt_in_use(*pid, f),
             SendError::Registry(error) => error.fmt(f),
@@ -135,23 +142,89 @@ impl std::error::Error for SendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             SendError::Encode(error) => Some(error),
-            SendError::Descriptors(error) => Some(error),
+            SendError::Descriptors(error) | SendError::Memory(error) => Some(error),
             SendError::Registry(error) => Some(error),
             _ => None,
         }
     }
 }
 
-impl From<Unusable> for SendError {
+/// Why no message was sent in time. Nothing of it was: the receiver meets a message whole or not at all.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TrySendError {
+    /// There was no room until the end of the given time, or another thread was sending.
+    Full,
+    /// What would have stopped a plain [`Sender::send`](crate::Sender::send) too.
+    Failed(SendError),
+}
+
+impl fmt::Display for TrySendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TrySendError::Full => f.write_str("no room for the message"),
+            TrySendError::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TrySendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            TrySendError::Full => None,
+            TrySendError::Failed(error) => Some(error),
+        }
+    }
+}
+
+impl From<SendError> for TrySendError {
+    fn from(error: SendError) -> TrySendError {
+        TrySendError::Failed(error)
+    }
+}
+
+impl TrySendError {
+    /// For a wait that had no end.
+    pub(crate) fn endless(self) -> SendError {
+        match self {
+            TrySendError::Failed(error) => error,
+            TrySendError::Full => unreachable!("a wait without end does not time out"),
+        }
+    }
+}
+
+impl From<Unusable> for TrySendError {
     #[cold]
-    fn from(why: Unusable) -> SendError {
-        match why {
-            Unusable::Busy => unreachable!("a wait without end does not time out"),
+    fn from(why: Unusable) -> TrySendError {
+        TrySendError::Failed(match why {
+            Unusable::Busy => return TrySendError::Full,
+            Unusable::OnLoan => SendError::OnLoan,
             Unusable::Moved => SendError::Moved,
             Unusable::Refused(Refused::InUse { pid }) => SendError::InUse { pid },
             Unusable::Refused(Refused::Registry(error)) => SendError::Registry(error),
             Unusable::Corrupt => SendError::Corrupt,
-        }
+        })
+    }
+}
+
+/// Why a payload was not sent; it comes back.
+#[derive(Debug)]
+pub struct PayloadError {
+    /// The payload, as it was.
+    pub payload: Payload,
+    /// Why.
+    pub error: TrySendError,
+}
+
+impl fmt::Display for PayloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for PayloadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
     }
 }
 
@@ -194,6 +267,8 @@ pub enum RecvError {
         /// Descriptors that came, and were closed.
         received: usize,
     },
+    /// The memory that the message lies in could not be mapped. The message stays: the next receive tries again.
+    Memory(io::Error),
     /// This end was sent away in a message.
     Moved,
     /// A living process has this side of the pipe; this one has a copy of the end.
@@ -220,6 +295,7 @@ impl fmt::Display for RecvError {
             RecvError::HandlesLost { sent, received } => {
                 write!(f, "only {received} of {sent} descriptors of the message could be received")
             }
+            RecvError::Memory(error) => write!(f, "memory of a message: {error}"),
             RecvError::Moved => f.write_str("this end was sent away"),
             RecvError::InUse { pid } => fmt_in_use(*pid, f),
             RecvError::Registry(error) => error.fmt(f),
@@ -233,6 +309,7 @@ impl std::error::Error for RecvError {
         match self {
             RecvError::Decode { error, .. } => Some(error),
             RecvError::Registry(error) => Some(error),
+            RecvError::Memory(error) => Some(error),
             _ => None,
         }
     }
@@ -287,6 +364,7 @@ impl From<Unusable> for TryRecvError {
     fn from(why: Unusable) -> TryRecvError {
         TryRecvError::Failed(match why {
             Unusable::Busy => return TryRecvError::Empty,
+            Unusable::OnLoan => unreachable!("nobody has a loan of the side that reads"),
             Unusable::Moved => RecvError::Moved,
             Unusable::Refused(Refused::InUse { pid }) => RecvError::InUse { pid },
             Unusable::Refused(Refused::Registry(error)) => RecvError::Registry(error),

@@ -35,6 +35,8 @@ impl Flags {
     pub const LAST: Flags = Flags(1 << 22);
     /// Descriptors of this message travel beside the ring.
     pub const HANDLES: Flags = Flags(1 << 23);
+    /// A message that lies elsewhere, in one piece; the frame says where. (No other frame has handles and is not the first.)
+    pub const APART: Flags = Flags::LAST.and(Flags::HANDLES);
     /// A message in one frame.
     pub const WHOLE: Flags = Flags::FIRST.and(Flags::LAST);
 
@@ -83,6 +85,12 @@ impl Header {
     #[inline(always)]
     pub fn is_plain_up_to(self, length: usize) -> bool {
         self.0 & (Flags::HANDLES.0 | MAX_PAYLOAD as u64) <= length as u64
+    }
+
+    /// Whether the message lies elsewhere.
+    #[inline(always)]
+    pub fn is_apart(self) -> bool {
+        self.flags().has(Flags::APART) && !self.flags().has(Flags::FIRST)
     }
 
     /// What the frame carries.

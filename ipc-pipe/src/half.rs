@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipc_shm::handle::{self, NoMessage, NoSuchSlot};
 use ipc_shm::{Segment, View};
-use ipc_sync::{Deadline, forks};
+use ipc_sync::{Deadline, Me, forks};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,7 @@ use crate::pipe::Parts;
 use crate::ring::Words;
 use crate::segment;
 use crate::socket::Socket;
+use crate::store::Store;
 
 /// Largest message unless somebody says otherwise.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -104,6 +105,8 @@ pub(crate) struct Here<C: Cursor> {
     pub(crate) track: Track,
     pub(crate) end: End,
     claim: Claim,
+    /// The stores of both directions, as far as they were needed.
+    stores: [Option<Arc<Store>>; 2],
     /// It was lent to a message whose fate is not known yet.
     leaving: bool,
 }
@@ -124,6 +127,8 @@ fn incoming(side: u32) -> u32 {
 pub(crate) enum Unusable {
     /// Another thread of this process used it until the deadline.
     Busy,
+    /// This very thread has a loan of it.
+    OnLoan,
     /// It was sent away.
     Moved,
     /// Another process has it, or this thread cannot take part.
@@ -136,6 +141,7 @@ impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unusable::Busy => f.write_str("another thread is using this end"),
+            Unusable::OnLoan => f.write_str("this thread has a loan of this end"),
             Unusable::Moved => f.write_str("this end was sent away"),
             Unusable::Refused(Refused::InUse { pid }) => fmt_in_use(*pid, f),
             Unusable::Refused(Refused::Registry(error)) => error.fmt(f),
@@ -158,17 +164,27 @@ pub(crate) struct Half<C: Cursor> {
     /// The process that may find `state` locked by a thread of its own.
     forks: AtomicU32,
     max_message: AtomicUsize,
+    /// The token of the thread that has a loan; 0 = none.
+    borrower: AtomicU32,
 }
 
 impl<C: Cursor> Half<C> {
     pub(crate) fn new(end: End) -> Half<C> {
         let direction = if C::WRITES { end.side } else { incoming(end.side) };
         let track = segment::track(&end.segment, direction);
-        let here = Here { cursor: C::default(), track, end, claim: Claim::default(), leaving: false };
+        let here = Here {
+            cursor: C::default(),
+            track,
+            end,
+            claim: Claim::default(),
+            stores: [None, None],
+            leaving: false,
+        };
         Half {
             state: Mutex::new(Some(here)),
             forks: AtomicU32::new(forks()),
             max_message: AtomicUsize::new(MAX_MESSAGE),
+            borrower: AtomicU32::new(0),
         }
     }
 
@@ -207,6 +223,10 @@ impl<C: Cursor> Half<C> {
         deadline: Deadline,
     ) -> Result<MutexGuard<'a, Option<Here<C>>>, Unusable> {
         let forked = self.forks.load(Relaxed) != forks();
+        let borrower = self.borrower.load(Relaxed);
+        if !forked && borrower != 0 && Me::get().is_ok_and(|me| me.token() == borrower) {
+            return Err(Unusable::OnLoan);
+        }
         let limit = if forked { deadline.min(Deadline::after(FORK_PATIENCE)) } else { deadline };
         let locked = state.or_else(|| match limit.remaining() {
             None => Some(self.state.lock()),
@@ -223,6 +243,11 @@ impl<C: Cursor> Half<C> {
             }
             None => Err(Unusable::Busy),
         }
+    }
+
+    /// Notes that the thread of `token`, which has entered, keeps the side for a loan; 0 = no longer.
+    pub(crate) fn set_borrower(&self, token: u32) {
+        self.borrower.store(token, Relaxed);
     }
 
     /// Lends the end to the message being serialized in this thread. It is nobody's from now on, so that the
@@ -275,6 +300,25 @@ impl<C: Cursor> Here<C> {
     /// The token in the owner word, which is this thread's while it has the side.
     pub(crate) fn token(&self) -> u32 {
         self.claim.token()
+    }
+
+    /// The store of `direction`.
+    pub(crate) fn store(&mut self, direction: u32) -> io::Result<Arc<Store>> {
+        let place = &mut self.stores[direction as usize & 1];
+        match place {
+            Some(store) => Ok(store.clone()),
+            None => Ok(place.insert(Store::open(&self.end.segment, direction & 1)?).clone()),
+        }
+    }
+
+    /// The direction that this side belongs to.
+    pub(crate) fn direction(&self) -> u32 {
+        if C::WRITES { self.end.side } else { incoming(self.end.side) }
+    }
+
+    /// Whether `store` is one of this pipe.
+    pub(crate) fn has(&self, store: &Store) -> bool {
+        store.is_of(&self.end.segment)
     }
 
     #[cold]

@@ -29,6 +29,9 @@
 //! that it does not carry. [`send_bytes`](Connection::send_bytes) and [`recv_bytes`](Connection::recv_bytes) leave out
 //! serde; [`recv_bytes_into`](Connection::recv_bytes_into) leaves out the allocation too.
 //!
+//! [`recv_with`](Connection::recv_with) lends the bytes and allocates nothing; [`loan`](Connection::loan) lends the place of a
+//! message, to be written where it will be read. A [`Payload`] is handed over whole: a mebibyte costs what a word costs.
+//!
 //! A message that does not decode, or is larger than [`set_max_message`](Connection::set_max_message) says, costs
 //! itself only: the stream stays in step. Lengths that a peer pretends take no memory.
 //!
@@ -42,7 +45,23 @@
 //!
 //! A receive waits for a message, unless it is [`try_recv`](Connection::try_recv) or has a time limit, which covers the
 //! whole call. A send waits for room: 64 KiB may lie unread, and larger messages go part by part as they are read.
-//! Waiting is first a short pause, then yields, then sleep.
+//! A send with a time limit ([`try_send`](Connection::try_send), [`send_timeout`](Connection::send_timeout)) is whole or
+//! not at all, whatever its size. Waiting is first a short pause, then yields, then sleep.
+//!
+//! [`wait`](wait()) waits for many things at once: connections, events, processes, descriptors, and whatever else is
+//! [`Waitable`]. For event loops from outside there are [`readiness`](Receiver::readiness) and [`Doorbell`].
+//!
+//! # What it costs
+//!
+//! | a pipe               | costs                                                                              |
+//! |----------------------|------------------------------------------------------------------------------------|
+//! | descriptors          | 3 where both ends are in one process, else 2 in each                                 |
+//! | memory               | 4 KiB when new; 64 KiB more for each direction that is used, whoever has the ends    |
+//! | memory for payloads  | 64 MiB at most in each direction, unread and held; 4 MiB of it stay when it is idle  |
+//! | address space        | 132 KiB; and 64 MiB for each direction of payloads in each end that uses them        |
+//!
+//! 300 pipes fit a limit of 1024 descriptors. Messages on their way take memory of the pipe and of nobody else, and
+//! nothing grows with what a peer announces.
 //!
 //! # What happens when a process dies
 //!
@@ -71,8 +90,11 @@ pub mod codec;
 mod error;
 mod frame;
 mod half;
+mod loan;
 mod message;
+mod outlet;
 mod owner;
+mod payload;
 mod pipe;
 mod primitive;
 mod receiver;
@@ -84,13 +106,18 @@ mod sender;
 mod sleep;
 #[doc(hidden)] // for the queue, whose items have descriptors beside them too
 pub mod socket;
+mod store;
 mod wait;
 mod waitable;
 
 pub use bridge::Doorbell;
 pub use bytes::Bytes;
-pub use error::{OpenError, PipeError, RecvError, RecvIntoError, SendError, TryRecvError};
+pub use error::{
+    OpenError, PayloadError, PipeError, RecvError, RecvIntoError, SendError, TryRecvError, TrySendError,
+};
 pub use frame::{Flags, HEADER, Header, MAX_PAYLOAD, span};
+pub use loan::Loan;
+pub use payload::Payload;
 pub use pipe::{Connection, Parts, pipe, simplex};
 pub use receiver::{Readiness, Receiver};
 pub use sender::Sender;

@@ -5,6 +5,7 @@
 //! WHOLE | HANDLES    payload = u64 nonce, message
 //! FIRST (| HANDLES)  payload = (u64 nonce,) u64 length of the whole message, its first part
 //! neither, LAST      payload = the next part, the last one
+//! LAST | HANDLES     payload = u64 place in a store, u64 length, u64 nonce (0 = no handles): the message lies there
 //! ```
 //!
 //! A reader that takes the side over in the middle of a message, or whose writer changed in the middle of one,
@@ -13,9 +14,11 @@
 use crate::error::{RecvError, TryRecvError};
 use crate::frame::{Flags, HEADER, Header};
 use crate::half::Here;
+use crate::payload::Payload;
 use crate::receiver::Inlet;
 use crate::segment::RING;
 use crate::socket::Bundle;
+use crate::store::{Extent, frame};
 use ipc_sync::{Deadline, processor};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -125,6 +128,10 @@ impl Here<Inlet> {
     /// Takes one frame of a message that is not plain; `Some` = it was the last one.
     #[inline(never)]
     fn take_part(&mut self, header: Header, max: usize) -> Result<Option<Partial>, RecvError> {
+        if header.is_apart() {
+            let (extent, bundle) = self.take_apart(header, max)?;
+            return Ok(Some(Partial { bytes: extent.to_vec(), total: extent.length(), bundle }));
+        }
         if header.flags().has(Flags::FIRST) {
             if self.cursor.partial.take().is_some() {
                 return Err(RecvError::Truncated); // the frame stays for the next receive
@@ -144,7 +151,7 @@ impl Here<Inlet> {
         let (handles, whole) = (flags.has(Flags::HANDLES), flags.has(Flags::LAST));
         let prefix = HEADER as usize * (usize::from(handles) + usize::from(!whole));
         let Some(length) = header.length().checked_sub(prefix) else { return Err(RecvError::Corrupt) };
-        let bundle = if handles { self.take_bundle() } else { Bundle::default() };
+        let bundle = if handles { self.take_bundle(self.word(0)) } else { Bundle::default() };
         let total = if whole { length as u64 } else { self.word(usize::from(handles)) };
         if total > max as u64 {
             self.refuse(header);
@@ -154,10 +161,46 @@ impl Here<Inlet> {
         self.append(header, prefix)
     }
 
-    /// What was sent beside the frame in front. That it is not there at all is said like that it came in part.
-    fn take_bundle(&mut self) -> Bundle {
+    /// What was sent beside the frame that says `nonce`. That it is not there at all is said like that it came in part.
+    fn take_bundle(&self, nonce: u64) -> Bundle {
         let missing = Bundle { descriptors: Vec::new(), sent: 1 };
-        self.end.socket.receive(self.word(0)).unwrap_or(missing)
+        self.end.socket.receive(nonce).unwrap_or(missing)
+    }
+
+    /// Takes what the frame in front names. It is ours before the frame is given back: whoever takes the side over in
+    /// between finds the frame still there.
+    #[inline(never)]
+    pub(crate) fn take_apart(&mut self, header: Header, max: usize) -> Result<(Extent, Bundle), RecvError> {
+        if self.cursor.partial.take().is_some() {
+            return Err(RecvError::Truncated); // the frame stays for the next receive
+        }
+        let (place, length, nonce) = (self.word(0), self.word(1), self.word(2));
+        let store = self.store((place >> 32) as u32).map_err(RecvError::Memory)?;
+        let frame = frame(self.direction(), self.cursor.consumer.position());
+        let (first, token) = (place as u32 as usize, self.token());
+        let extent = usize::try_from(length).ok().and_then(|length| store.take(first, length, frame, token));
+        let bundle = if nonce == 0 { Bundle::default() } else { self.take_bundle(nonce) };
+        self.refuse(header);
+        match extent {
+            Some(extent) if extent.length() <= max => Ok((extent, bundle)),
+            Some(_) => Err(RecvError::TooBig { size: length, max }),
+            None => Err(RecvError::Truncated),
+        }
+    }
+
+    /// The next message, in place if it was handed over.
+    pub(crate) fn receive_payload(
+        &mut self,
+        max: usize,
+        deadline: Deadline,
+    ) -> Result<Payload, TryRecvError> {
+        let header = self.next_frame(deadline)?;
+        if header.is_apart() && self.cursor.partial.is_none() {
+            return Ok(Payload::of(self.take_apart(header, max)?.0));
+        }
+        let mut message = Vec::new();
+        self.receive(&mut message, max, deadline)?;
+        Ok(message.into())
     }
 
     /// A word that the transport put before the message.

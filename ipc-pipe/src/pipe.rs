@@ -8,8 +8,12 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use crate::error::{OpenError, PipeError, RecvError, RecvIntoError, SendError, TryRecvError};
+use crate::error::{
+    OpenError, PayloadError, PipeError, RecvError, RecvIntoError, SendError, TryRecvError, TrySendError,
+};
 use crate::half::{End, LendError, Ticket};
+use crate::loan::Loan;
+use crate::payload::Payload;
 use crate::receiver::{Readiness, Receiver};
 use crate::segment;
 use crate::sender::Sender;
@@ -17,7 +21,8 @@ use crate::socket::Socket;
 
 /// A new pipe in which both ends send and receive.
 ///
-/// It takes three descriptors and 128 KiB of address space, backed as far as it is used.
+/// It takes three descriptors and 132 KiB of address space, backed as far as it is used; see the
+/// [crate](crate#what-it-costs).
 ///
 /// ```
 /// let (here, there) = ipc_pipe::pipe()?;
@@ -97,7 +102,13 @@ impl Connection {
         Connection { sender: Sender::new(end.again()), receiver: Receiver::new(end) }
     }
 
-    pub(crate) fn receiver(&self) -> &Receiver {
+    /// Its sending half, for all that a [`Sender`] can do.
+    pub fn sender(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// Its receiving half, for all that a [`Receiver`] can do.
+    pub fn receiver(&self) -> &Receiver {
         &self.receiver
     }
 
@@ -124,6 +135,116 @@ impl Connection {
     #[inline]
     pub fn send_bytes(&self, message: &[u8]) -> Result<(), SendError> {
         self.sender.send_bytes(message)
+    }
+
+    /// Sends a value if there is room for all of it; see [`Sender::try_send`].
+    ///
+    /// # Errors
+    ///
+    /// See [`TrySendError`].
+    #[inline]
+    pub fn try_send<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), TrySendError> {
+        self.sender.try_send(value)
+    }
+
+    /// Sends a value, whole or not at all; waits for room for `timeout` at most. See [`Sender::try_send`].
+    ///
+    /// # Errors
+    ///
+    /// See [`TrySendError`].
+    pub fn send_timeout<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+        timeout: Duration,
+    ) -> Result<(), TrySendError> {
+        self.sender.send_timeout(value, timeout)
+    }
+
+    /// Sends a value, whole or not at all; waits for room until `deadline` at most. See [`Sender::try_send`].
+    ///
+    /// # Errors
+    ///
+    /// See [`TrySendError`].
+    pub fn send_deadline<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+        deadline: Instant,
+    ) -> Result<(), TrySendError> {
+        self.sender.send_deadline(value, deadline)
+    }
+
+    /// Sends bytes if there is room for all of them; see [`Sender::try_send`].
+    ///
+    /// # Errors
+    ///
+    /// See [`TrySendError`].
+    #[inline]
+    pub fn try_send_bytes(&self, message: &[u8]) -> Result<(), TrySendError> {
+        self.sender.try_send_bytes(message)
+    }
+
+    /// Sends bytes, all or none; waits for room for `timeout` at most. See [`Sender::try_send`].
+    ///
+    /// # Errors
+    ///
+    /// See [`TrySendError`].
+    pub fn send_bytes_timeout(&self, message: &[u8], timeout: Duration) -> Result<(), TrySendError> {
+        self.sender.send_bytes_timeout(message, timeout)
+    }
+
+    /// Sends bytes, all or none; waits for room until `deadline` at most. See [`Sender::try_send`].
+    ///
+    /// # Errors
+    ///
+    /// See [`TrySendError`].
+    pub fn send_bytes_deadline(&self, message: &[u8], deadline: Instant) -> Result<(), TrySendError> {
+        self.sender.send_bytes_deadline(message, deadline)
+    }
+
+    /// Borrows the place of a message of `length` bytes; see [`Sender::loan`].
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`].
+    pub fn loan(&self, length: usize) -> Result<Loan<'_>, SendError> {
+        self.sender.loan(length)
+    }
+
+    /// Memory for a message that is handed over and not copied; see [`Sender::payload`].
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`].
+    pub fn payload(&self, length: usize) -> Result<Payload, SendError> {
+        self.sender.payload(length)
+    }
+
+    /// Hands a payload over; see [`Sender::send_payload`].
+    ///
+    /// # Errors
+    ///
+    /// See [`PayloadError`].
+    pub fn send_payload(&self, payload: Payload) -> Result<(), PayloadError> {
+        self.sender.send_payload(payload)
+    }
+
+    /// Receives a message in place, if it was handed over; see [`Receiver::recv_payload`].
+    ///
+    /// # Errors
+    ///
+    /// See [`RecvError`].
+    pub fn recv_payload(&self) -> Result<Payload, RecvError> {
+        self.receiver.recv_payload()
+    }
+
+    /// Receives a message and lends its bytes to `f`; see [`Receiver::recv_with`].
+    ///
+    /// # Errors
+    ///
+    /// See [`RecvError`].
+    #[inline]
+    pub fn recv_with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, RecvError> {
+        self.receiver.recv_with(f)
     }
 
     /// Receives a value; waits until a message is there. See [`Receiver::recv`].

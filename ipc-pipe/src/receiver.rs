@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use crate::error::{RecvError, RecvIntoError, TryRecvError};
 use crate::half::{Cursor, End, Half, Ticket, Track, Unusable};
 use crate::message::Partial;
+use crate::payload::Payload;
 use crate::ring::{Consumer, Words};
 use crate::socket::Bundle;
 use crate::waitable::Watch;
@@ -203,6 +204,77 @@ impl Receiver {
         }
     }
 
+    /// Receives a message and lends its bytes to `f`; waits until one is there. Nothing is allocated for one of up to 256
+    /// KiB: the bytes lie in a buffer that this thread keeps, where nobody else can change them. Handles that came with it are
+    /// closed.
+    ///
+    /// ```
+    /// let (receiver, sender) = ipc_pipe::simplex()?;
+    /// sender.send_bytes(b"1 2 3")?;
+    /// let words = receiver.recv_with(|bytes| bytes.split(|byte| *byte == b' ').count())?;
+    /// assert_eq!(words, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`RecvError`]; then `f` is not called.
+    #[inline]
+    pub fn recv_with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, RecvError> {
+        self.recv_with_until(f, Deadline::NEVER).map_err(TryRecvError::endless)
+    }
+
+    /// As [`recv_with`](Receiver::recv_with), if a message is there already, whole. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Receiver::try_recv); then `f` is not called.
+    #[inline]
+    pub fn try_recv_with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, TryRecvError> {
+        self.recv_with_until(f, Deadline::NOW)
+    }
+
+    /// As [`recv_with`](Receiver::recv_with); waits `timeout` at most, as [`recv_timeout`](Receiver::recv_timeout) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Receiver::try_recv); then `f` is not called.
+    pub fn recv_with_timeout<R>(
+        &self,
+        timeout: Duration,
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, TryRecvError> {
+        self.recv_with_until(f, Deadline::after(timeout))
+    }
+
+    /// Receives a message in place, if it was handed over, else a copy; waits until one is there. See
+    /// [`Payload`]. Handles that came with it are closed.
+    ///
+    /// # Errors
+    ///
+    /// See [`RecvError`].
+    pub fn recv_payload(&self) -> Result<Payload, RecvError> {
+        self.recv_payload_until(Deadline::NEVER).map_err(TryRecvError::endless)
+    }
+
+    /// As [`recv_payload`](Receiver::recv_payload), if a message is there already, whole. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Receiver::try_recv).
+    pub fn try_recv_payload(&self) -> Result<Payload, TryRecvError> {
+        self.recv_payload_until(Deadline::NOW)
+    }
+
+    /// As [`recv_payload`](Receiver::recv_payload); waits `timeout` at most, as [`recv_timeout`](Receiver::recv_timeout) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Receiver::try_recv).
+    pub fn recv_payload_timeout(&self, timeout: Duration) -> Result<Payload, TryRecvError> {
+        self.recv_payload_until(Deadline::after(timeout))
+    }
+
     /// Whether a receive would find something: (a part of) a message, or end of file. Waits `timeout` at most, also for
     /// another thread that is receiving.
     ///
@@ -266,6 +338,18 @@ impl Receiver {
             let bundle = self.half.enter(deadline)?.receive(buffer, max, deadline)?;
             decode(buffer, bundle).map_err(TryRecvError::Failed)
         })
+    }
+
+    #[inline]
+    fn recv_with_until<R>(&self, f: impl FnOnce(&[u8]) -> R, deadline: Deadline) -> Result<R, TryRecvError> {
+        scratch::with(|buffer| {
+            self.half.enter(deadline)?.receive(buffer, self.half.max_message(), deadline)?;
+            Ok(f(buffer))
+        })
+    }
+
+    fn recv_payload_until(&self, deadline: Deadline) -> Result<Payload, TryRecvError> {
+        self.half.enter(deadline)?.receive_payload(self.half.max_message(), deadline)
     }
 
     #[inline]

@@ -138,6 +138,11 @@ impl Producer {
         Some(self)
     }
 
+    /// Where the next frame goes.
+    pub(crate) fn position(&self) -> u64 {
+        self.tail
+    }
+
     /// The number of the message under way.
     pub(crate) fn item(&self) -> u32 {
         self.item
@@ -181,8 +186,21 @@ impl Producer {
             at += HEADER;
         }
         bytes.write(at, frame.payload);
+        self.commit(words, bytes, header);
+    }
+
+    /// Publishes a whole message of `length` bytes that was written into its place already. A full barrier.
+    pub(crate) fn publish(&mut self, words: &Words, bytes: &Bytes, length: usize, processor: u32) {
+        let header = Header::new(length, Flags::WHOLE, processor, self.item);
+        bytes.header(self.tail + header.span()).store(0, Relaxed);
+        self.commit(words, bytes, header);
+    }
+
+    #[inline(always)]
+    fn commit(&mut self, words: &Words, bytes: &Bytes, header: Header) {
+        let end = self.tail + header.span();
         bytes.header(self.tail).store(header.word(), Release);
-        self.item = self.item.wrapping_add(frame.flags.has(Flags::LAST).into());
+        self.item = self.item.wrapping_add(header.flags().has(Flags::LAST).into());
         self.tail = end;
         words.writer.item.store(self.item, Release);
         words.writer.tail.store(end, Release);
@@ -217,6 +235,11 @@ impl Consumer {
     #[inline(always)]
     pub(crate) fn front(&self, bytes: &Bytes) -> Option<Header> {
         Header::published(bytes.header(self.head).load(Acquire))
+    }
+
+    /// Where the frame in front begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.head
     }
 
     /// Where the payload of the frame in front begins.

@@ -1,66 +1,20 @@
 //! The side that writes.
 
-use std::cell::Cell;
 use std::fmt;
-use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipc_shm::handle::{Outgoing, Sending};
-use ipc_sync::{BACKSTOP, Deadline, Patience, processor};
+use ipc_sync::Deadline;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::ancillary::MAX_DESCRIPTORS;
-use crate::error::SendError;
-use crate::frame::{Flags, HEADER};
-use crate::half::{Cursor, End, Half, Here, Ticket, Track};
-use crate::ring::{Frame, Producer, Words};
-use crate::segment::RING;
-use crate::socket::nonce;
+use crate::error::{PayloadError, SendError, TrySendError};
+use crate::half::{End, Half, Ticket};
+use crate::loan::Loan;
+use crate::outlet::Outlet;
+use crate::payload::Payload;
 use crate::{codec, scratch};
-
-/// Longest payload of a frame: its header and the empty one behind it have room too.
-const LONGEST: usize = RING - 2 * HEADER as usize;
-
-/// Words that the transport may add to a payload.
-const PREFIX: usize = 2 * size_of::<u64>();
-
-/// Longest message that goes as one frame to a reader on another processor: it reads one part while the next is written.
-const WHOLE_ELSEWHERE: usize = 16 << 10;
-/// Parts of longer ones; four fit the ring.
-const PART_ELSEWHERE: usize = (16 << 10) - 64;
-/// Parts for a reader on this processor, where each part costs two switches; two fit the ring.
-const PART_HERE: usize = (32 << 10) - 64;
-
-/// A sleeping writer asks for half a ring of room for so long, then for what it needs.
-const GREED: Duration = Duration::from_millis(1);
-
-/// What the writing side knows of itself.
-#[derive(Debug, Default)]
-pub(crate) struct Outlet {
-    producer: Producer,
-    patience: Patience,
-}
-
-impl Cursor for Outlet {
-    const WRITES: bool = true;
-
-    #[inline(always)]
-    fn owner(words: &Words) -> &AtomicU32 {
-        &words.writer.owner
-    }
-
-    fn take_over(track: &Track) -> Option<Outlet> {
-        let producer = Producer::take_over(&track.words, &track.bytes)?;
-        Some(Outlet { producer, patience: Patience::default() })
-    }
-
-    fn may_move(&self) -> bool {
-        true
-    }
-}
 
 /// The writing half of a [`Connection`](crate::Connection), or one end of a [`simplex`](crate::simplex) pipe.
 ///
@@ -111,14 +65,60 @@ impl Sender {
     /// See [`SendError`]; the value is unharmed, and handles in it are still here.
     #[inline]
     pub fn send<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), SendError> {
-        scratch::with(|buffer| {
-            let table = Outgoing::open();
-            codec::encode(value, buffer).map_err(SendError::Encode)?;
-            let sending = table.finish();
-            self.transmit(buffer, &sending)?;
-            sending.sent();
-            Ok(())
-        })
+        self.send_until(value, Deadline::NEVER).map_err(TrySendError::endless)
+    }
+
+    /// Sends a value if there is room for all of it. Does not block.
+    ///
+    /// What is sent with a time limit goes in one piece: the receiver meets it whole or not at all, and nothing is ever begun
+    /// that the time does not suffice for. A message that is larger than the ring is copied into memory of its own, up to
+    /// 64 MiB in all that is unread; the receiver copies it from there.
+    ///
+    /// ```
+    /// use ipc_pipe::{TrySendError, simplex};
+    ///
+    /// let (receiver, sender) = simplex()?;
+    /// let mut sent = 0;
+    /// while sender.try_send_bytes(&[1; 1000]).is_ok() {
+    ///     sent += 1;
+    /// }
+    /// assert!(matches!(sender.try_send(&1), Ok(()) | Err(TrySendError::Full)));
+    /// (0..sent).for_each(|_| assert_eq!(receiver.recv_bytes().unwrap(), [1; 1000]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError::Full`] if there is no room; else as [`send`](Sender::send). A message larger than 64 MiB is too big.
+    #[inline]
+    pub fn try_send<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), TrySendError> {
+        self.send_until(value, Deadline::NOW)
+    }
+
+    /// Sends a value, whole or not at all; waits for room for `timeout` at most. See [`try_send`](Sender::try_send).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Sender::try_send).
+    pub fn send_timeout<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+        timeout: Duration,
+    ) -> Result<(), TrySendError> {
+        self.send_until(value, Deadline::after(timeout))
+    }
+
+    /// Sends a value, whole or not at all; waits for room until `deadline` at most. See [`try_send`](Sender::try_send).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Sender::try_send).
+    pub fn send_deadline<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+        deadline: Instant,
+    ) -> Result<(), TrySendError> {
+        self.send_until(value, Deadline::at(deadline))
     }
 
     /// Sends bytes as they are. Waits as [`send`](Sender::send) does. An empty message is a message.
@@ -128,8 +128,133 @@ impl Sender {
     /// See [`SendError`].
     #[inline]
     pub fn send_bytes(&self, message: &[u8]) -> Result<(), SendError> {
-        self.check_size(message.len())?;
-        self.half.enter(Deadline::NEVER)?.transmit(message)
+        self.send_bytes_until(message, Deadline::NEVER).map_err(TrySendError::endless)
+    }
+
+    /// Sends bytes if there is room for all of them. Does not block. See [`try_send`](Sender::try_send).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Sender::try_send).
+    #[inline]
+    pub fn try_send_bytes(&self, message: &[u8]) -> Result<(), TrySendError> {
+        self.send_bytes_until(message, Deadline::NOW)
+    }
+
+    /// Sends bytes, all or none; waits for room for `timeout` at most. See [`try_send`](Sender::try_send).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Sender::try_send).
+    pub fn send_bytes_timeout(&self, message: &[u8], timeout: Duration) -> Result<(), TrySendError> {
+        self.send_bytes_until(message, Deadline::after(timeout))
+    }
+
+    /// Sends bytes, all or none; waits for room until `deadline` at most. See [`try_send`](Sender::try_send).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Sender::try_send).
+    pub fn send_bytes_deadline(&self, message: &[u8], deadline: Instant) -> Result<(), TrySendError> {
+        self.send_bytes_until(message, Deadline::at(deadline))
+    }
+
+    /// Borrows the place of a message of `length` bytes, to be written where the receiver will read it. Waits for room, and
+    /// for other threads of this process that are sending. See [`Loan`].
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// let (receiver, sender) = ipc_pipe::simplex()?;
+    /// let mut loan = sender.loan(9)?;
+    /// write!(loan, "{}", 12345)?;
+    /// loan.write_at(5, b"6789")?;
+    /// loan.send()?;
+    /// assert_eq!(receiver.recv_bytes()?, b"123456789");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`]. One thread can have one loan of an end: [`SendError::OnLoan`].
+    #[doc(alias = "reserve")]
+    pub fn loan(&self, length: usize) -> Result<Loan<'_>, SendError> {
+        self.loan_until(length, Deadline::NEVER).map_err(TrySendError::endless)
+    }
+
+    /// As [`loan`](Sender::loan), if there is room now. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError::Full`] if there is none; else as [`loan`](Sender::loan).
+    pub fn try_loan(&self, length: usize) -> Result<Loan<'_>, TrySendError> {
+        self.loan_until(length, Deadline::NOW)
+    }
+
+    /// As [`loan`](Sender::loan); waits for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_loan`](Sender::try_loan).
+    pub fn loan_timeout(&self, length: usize, timeout: Duration) -> Result<Loan<'_>, TrySendError> {
+        self.loan_until(length, Deadline::after(timeout))
+    }
+
+    /// As [`loan`](Sender::loan); waits until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_loan`](Sender::try_loan).
+    pub fn loan_deadline(&self, length: usize, deadline: Instant) -> Result<Loan<'_>, TrySendError> {
+        self.loan_until(length, Deadline::at(deadline))
+    }
+
+    /// Memory for a message of `length` bytes that is handed over and not copied; see [`Payload`]. Waits until the pipe
+    /// has so much free: 64 MiB in this direction, unread and held ones together.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`].
+    #[doc(alias = "allocate")]
+    pub fn payload(&self, length: usize) -> Result<Payload, SendError> {
+        self.payload_until(length, Deadline::NEVER).map_err(TrySendError::endless)
+    }
+
+    /// As [`payload`](Sender::payload), if there is room now. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError::Full`] if there is none; else as [`payload`](Sender::payload).
+    pub fn try_payload(&self, length: usize) -> Result<Payload, TrySendError> {
+        self.payload_until(length, Deadline::NOW)
+    }
+
+    /// Hands a payload over: a few instructions, whatever its size. One of another pipe, or that was copied when it was
+    /// received, is copied. Waits for room in the ring, as a short message does.
+    ///
+    /// # Errors
+    ///
+    /// See [`PayloadError`], which has the payload.
+    pub fn send_payload(&self, payload: Payload) -> Result<(), PayloadError> {
+        self.send_payload_until(payload, Deadline::NEVER)
+    }
+
+    /// As [`send_payload`](Sender::send_payload), if there is room now. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_payload`](Sender::send_payload).
+    pub fn try_send_payload(&self, payload: Payload) -> Result<(), PayloadError> {
+        self.send_payload_until(payload, Deadline::NOW)
+    }
+
+    /// As [`send_payload`](Sender::send_payload); waits for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_payload`](Sender::send_payload).
+    pub fn send_payload_timeout(&self, payload: Payload, timeout: Duration) -> Result<(), PayloadError> {
+        self.send_payload_until(payload, Deadline::after(timeout))
     }
 
     /// Sends no message larger than so many bytes; 64 MiB unless set. The receiver has a limit of its own.
@@ -141,126 +266,73 @@ impl Sender {
     pub fn close(self) {}
 
     #[inline]
-    fn transmit(&self, message: &[u8], sending: &Sending) -> Result<(), SendError> {
+    fn send_until<T: Serialize + ?Sized>(&self, value: &T, deadline: Deadline) -> Result<(), TrySendError> {
+        scratch::with(|buffer| {
+            let table = Outgoing::open();
+            codec::encode(value, buffer).map_err(SendError::Encode)?;
+            let sending = table.finish();
+            self.transmit(buffer, &sending, deadline)?;
+            sending.sent();
+            Ok(())
+        })
+    }
+
+    #[inline]
+    fn send_bytes_until(&self, message: &[u8], deadline: Deadline) -> Result<(), TrySendError> {
+        self.check_size(message.len())?;
+        self.half.enter(deadline)?.transmit(message, deadline)
+    }
+
+    #[inline]
+    fn transmit(&self, message: &[u8], sending: &Sending, deadline: Deadline) -> Result<(), TrySendError> {
         self.check_size(message.len())?;
         if sending.is_empty() {
-            return self.half.enter(Deadline::NEVER)?.transmit(message);
+            return self.half.enter(deadline)?.transmit(message, deadline);
         }
         let count = sending.descriptors().len();
         if count > MAX_DESCRIPTORS {
-            return Err(SendError::TooManyHandles { count, max: MAX_DESCRIPTORS });
+            return Err(SendError::TooManyHandles { count, max: MAX_DESCRIPTORS }.into());
         }
         let descriptors: Vec<_> = sending.descriptors().collect();
-        self.half.enter(Deadline::NEVER)?.transmit_with(message, &descriptors)
+        self.half.enter(deadline)?.transmit_with(message, &descriptors, deadline)
+    }
+
+    fn loan_until(&self, length: usize, deadline: Deadline) -> Result<Loan<'_>, TrySendError> {
+        self.check_size(length)?;
+        Loan::new(&self.half, length, deadline)
+    }
+
+    fn payload_until(&self, length: usize, deadline: Deadline) -> Result<Payload, TrySendError> {
+        self.check_size(length)?;
+        Ok(Payload::of(self.half.enter(deadline)?.allot(length, deadline)?))
+    }
+
+    fn send_payload_until(&self, payload: Payload, deadline: Deadline) -> Result<(), PayloadError> {
+        let mut payload = payload;
+        match self.try_hand_over(&mut payload, deadline) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(PayloadError { payload, error }),
+        }
+    }
+
+    fn try_hand_over(&self, payload: &mut Payload, deadline: Deadline) -> Result<(), TrySendError> {
+        self.check_size(payload.len())?;
+        let mut here = self.half.enter(deadline)?;
+        match payload.extent() {
+            Some(extent) if here.has(extent.store()) => here.hand_over(extent, &[], deadline),
+            Some(extent) => {
+                let mut copy = here.allot(extent.length(), deadline)?;
+                copy.copy_from(extent);
+                here.hand_over(&mut copy, &[], deadline)
+            }
+            None => here.transmit(payload.private(), deadline),
+        }
     }
 
     #[inline]
     fn check_size(&self, size: usize) -> Result<(), SendError> {
         let max = self.half.max_message();
         if size > max { Err(SendError::TooBig { size, max }) } else { Ok(()) }
-    }
-}
-
-impl Here<Outlet> {
-    #[inline]
-    fn transmit(&mut self, message: &[u8]) -> Result<(), SendError> {
-        let processor = processor();
-        let elsewhere = self.track.words.reader.room.processor() != processor;
-        let longest = if elsewhere { WHOLE_ELSEWHERE } else { LONGEST };
-        if message.len() <= longest {
-            return self.put(Frame { flags: Flags::WHOLE, processor, prefix: &[], payload: message });
-        }
-        let part = if elsewhere { PART_ELSEWHERE } else { PART_HERE };
-        let prefix = [message.len() as u64];
-        let first = Frame { flags: Flags::FIRST, processor, prefix: &prefix, payload: &message[..part] };
-        self.put(first)?;
-        self.put_rest(&message[part..], part)
-    }
-
-    /// The packet goes first: a frame that names descriptors is never there without them. Room for the frame is had
-    /// before the packet is sent, so that only a death comes between them.
-    #[cold]
-    fn transmit_with(&mut self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), SendError> {
-        let part = message.len().min(PART_ELSEWHERE);
-        self.wait_room(PREFIX + part)?;
-        let nonce = self.send_packet(descriptors)?;
-        let prefix = [nonce, message.len() as u64];
-        let (flags, prefix) = if part == message.len() {
-            (Flags::WHOLE.and(Flags::HANDLES), &prefix[..1])
-        } else {
-            (Flags::FIRST.and(Flags::HANDLES), &prefix[..])
-        };
-        self.put(Frame { flags, processor: processor(), prefix, payload: &message[..part] })?;
-        if part < message.len() { self.put_rest(&message[part..], part) } else { Ok(()) }
-    }
-
-    /// The parts behind the first.
-    fn put_rest(&mut self, rest: &[u8], part: usize) -> Result<(), SendError> {
-        let last = rest.len().div_ceil(part) - 1;
-        for (i, payload) in rest.chunks(part).enumerate() {
-            let flags = if i == last { Flags::LAST } else { Flags::NONE };
-            self.put(Frame { flags, processor: processor(), prefix: &[], payload })?;
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn put(&mut self, frame: Frame<'_>) -> Result<(), SendError> {
-        self.wait_room(size_of_val(frame.prefix) + frame.payload.len())?;
-        let Here { cursor, track, end, .. } = self;
-        cursor.producer.put(&track.words, &track.bytes, frame);
-        if track.words.writer.bell.must_ring()
-            && !end.socket.ring()
-            && !cursor.producer.all_taken(&track.words)
-        {
-            return Err(SendError::Closed);
-        }
-        Ok(()) // also for a peer that took the frame and went before we looked at its bell
-    }
-
-    /// Waits until a frame with so much payload has room.
-    #[inline(always)]
-    fn wait_room(&mut self, length: usize) -> Result<(), SendError> {
-        let Outlet { producer, .. } = &mut self.cursor;
-        let position = producer.needs(length, &self.track.bytes);
-        if producer.has_room(&self.track.words, position) { Ok(()) } else { self.wait_head(position) }
-    }
-
-    /// Waits until the reader has come to `position`.
-    #[cold]
-    #[inline(never)]
-    fn wait_head(&mut self, position: u64) -> Result<(), SendError> {
-        let Here { cursor: Outlet { producer, patience }, track, end, .. } = self;
-        let words = &*track.words;
-        let gone = Cell::new(false);
-        let target = Cell::new(producer.half_empty(&track.bytes).max(position));
-        let ready = || words.taken() >= target.get() || gone.get();
-        let sleep = || {
-            let slice = if target.get() > position { GREED } else { BACKSTOP };
-            words.reader.room.sleep(target.get(), ready, Deadline::after(slice));
-            target.set(position);
-            gone.set(end.socket.is_gone());
-            true
-        };
-        patience.wait(words.reader.room.processor(), ready, sleep);
-        if gone.get() { Err(SendError::Closed) } else { Ok(()) }
-    }
-
-    /// Sends descriptors; answers the nonce that their frame must say. It names our thread, so that a reader who finds
-    /// a packet without a frame knows whether the frame may still come.
-    fn send_packet(&self, descriptors: &[BorrowedFd<'_>]) -> Result<u64, SendError> {
-        let nonce = nonce(self.token(), self.cursor.producer.item());
-        let socket = &self.end.socket;
-        loop {
-            let Err(error) = socket.send(nonce, descriptors) else { return Ok(nonce) };
-            match error.raw_os_error() {
-                Some(libc::ECONNRESET) => {}
-                Some(libc::EPIPE) => return Err(SendError::Closed),
-                _ if error.kind() != io::ErrorKind::WouldBlock => return Err(SendError::Descriptors(error)),
-                _ if socket.wait_room(Deadline::after(BACKSTOP)).gone => return Err(SendError::Closed),
-                _ => {}
-            }
-        }
     }
 }
 

@@ -149,6 +149,36 @@ impl Segment {
         Ok(Segment::begin(Mapping::anonymous(label, size)?, kind, registry))
     }
 
+    /// A new anonymous segment with a body of `body` zero bytes, and `behind` bytes after it that are not mapped with it; see
+    /// [`Mapping::part`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Mapping::anonymous`].
+    pub fn create_front(
+        label: &CStr,
+        kind: Kind,
+        body: usize,
+        behind: usize,
+        registry: u128,
+    ) -> io::Result<Segment> {
+        let front = body.checked_add(HEADER_SIZE).ok_or(io::ErrorKind::InvalidInput)?;
+        let size = front.checked_add(behind).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Segment::begin(Mapping::anonymous_front(label, front, size)?, kind, registry))
+    }
+
+    /// As [`open`](Segment::open), for one that [`create_front`](Segment::create_front) made with a body of `body` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Segment::open).
+    pub fn open_front(descriptor: Arc<OwnedFd>, kind: Kind, body: usize) -> Result<Segment, HeaderError> {
+        if !is_sealed(&*descriptor) {
+            return Err(HeaderError::NotSealed);
+        }
+        Segment::check(Mapping::front(descriptor, body.saturating_add(HEADER_SIZE))?, kind)
+    }
+
     /// Writes the header of a new segment.
     pub(crate) fn begin(mapping: Arc<Mapping>, kind: Kind, registry: u128) -> Segment {
         let header = header_bytes(kind, mapping.size(), registry);

@@ -11,8 +11,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
 
-use memmap2::{MmapOptions, MmapRaw};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::unistd::ftruncate;
@@ -49,11 +49,57 @@ impl Mapping {
     ///
     /// What the kernel answers: too many descriptors, no memory, a size of zero or beyond the address space.
     pub fn anonymous(label: &CStr, size: usize) -> io::Result<Arc<Mapping>> {
-        let descriptor = memfd_create(label, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-        let length = size.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        ftruncate(&descriptor, length)?;
-        fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SEALS))?;
-        Mapping::of(Arc::new(descriptor))
+        Mapping::of(Arc::new(memory(label, size)?))
+    }
+
+    /// A new anonymous segment of `size` zero bytes of which only the first `front` are mapped; see
+    /// [`part`](Mapping::part).
+    ///
+    /// # Errors
+    ///
+    /// As [`anonymous`](Mapping::anonymous).
+    pub fn anonymous_front(label: &CStr, front: usize, size: usize) -> io::Result<Arc<Mapping>> {
+        Mapping::front(Arc::new(memory(label, size)?), front)
+    }
+
+    /// The mapping of the first `front` bytes of `descriptor`'s file; the one this process already has of the file if it
+    /// has one, which may be of another size.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Mapping::of), and the file is shorter.
+    pub fn front(descriptor: Arc<OwnedFd>, front: usize) -> io::Result<Arc<Mapping>> {
+        let mut status = fstat(&descriptor)?;
+        if usize::try_from(status.st_size).is_ok_and(|size| size < front) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        status.st_size = front.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Mapping::of_status(descriptor, &status)
+    }
+
+    /// Another mapping, of `length` bytes of the same file from `offset` on, a multiple of the page size. It is left out
+    /// of core dumps.
+    ///
+    /// # Errors
+    ///
+    /// The file ends before, or the kernel refuses the mapping.
+    pub fn part(&self, offset: usize, length: usize) -> io::Result<Arc<Mapping>> {
+        let size = usize::try_from(fstat(&*self.descriptor)?.st_size).unwrap_or(0);
+        if offset.checked_add(length).is_none_or(|end| end > size) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let map = MmapOptions::new().offset(offset as u64).len(length).map_raw(&*self.descriptor)?;
+        let _ = map.advise(Advice::DontDump); // only a wish
+        let (descriptor, inode) = (self.descriptor.clone(), self.inode);
+        Ok(Arc::new(Mapping { descriptor, map, inode, last_user: OnceLock::new() }))
+    }
+
+    /// Gives the memory behind `length` bytes of the file from `offset` on back to the kernel: they are zero from now on.
+    pub fn release(&self, offset: usize, length: usize) {
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        if let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) {
+            let _ = fallocate(&*self.descriptor, hole, offset, length); // then it stays ours
+        }
     }
 
     /// The mapping of all of `descriptor`'s file; the one this process already has if it has one.
@@ -143,6 +189,15 @@ impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mapping").field("size", &self.size()).field("descriptor", &self.descriptor).finish()
     }
+}
+
+/// A new anonymous file, sealed against resizing.
+fn memory(label: &CStr, size: usize) -> io::Result<OwnedFd> {
+    let descriptor = memfd_create(label, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let length = size.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    ftruncate(&descriptor, length)?;
+    fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SEALS))?;
+    Ok(descriptor)
 }
 
 /// Whether the file can neither shrink nor grow any more.

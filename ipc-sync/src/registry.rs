@@ -191,7 +191,7 @@ impl Registry {
     /// Whether the owner of `token`, a thread that has ended, took its process along. So it counts too if that is of
     /// another PID namespace, or if the slot was used again: nobody can tell.
     #[cold]
-    pub(crate) fn process_ended_too(&self, token: u32) -> bool {
+    pub fn process_ended_too(&self, token: u32) -> bool {
         let lives_on = |owner: Identity| !owner.is_main() && owner.process_is_alive() == Some(true);
         !self.slot(token).identity_of(token).is_some_and(lives_on)
     }

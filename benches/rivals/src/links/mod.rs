@@ -1,0 +1,26 @@
+//! Ours and theirs, behind one face.
+
+mod cloudtoid;
+mod crossbeam;
+mod iceoryx;
+mod interprocess;
+mod ipc_channel;
+mod our_pipe;
+mod our_queue;
+mod pipe;
+pub mod python;
+mod shmem_ipc;
+mod socketpair;
+mod spin_ring;
+
+pub use cloudtoid::Cloudtoid;
+pub use crossbeam::{Crossbeam, CrossbeamTyped};
+pub use iceoryx::{Iceoryx, IceoryxLoan};
+pub use interprocess::Interprocess;
+pub use ipc_channel::{IpcChannel, IpcChannelTyped};
+pub use our_pipe::{OurPipe, OurPipeTyped};
+pub use our_queue::{OurQueue, OurQueueTyped};
+pub use pipe::Pipe;
+pub use shmem_ipc::ShmemIpc;
+pub use socketpair::Socketpair;
+pub use spin_ring::SpinRing;

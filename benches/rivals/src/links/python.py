@@ -1,0 +1,148 @@
+"""The works of the benches in Python: python.py WORK SIZE PLACEMENT prints operations per second."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+
+WARM_UP, WINDOW = 0.05, 0.1
+BOUND = 2000
+RECORD = (1, 1, 2.5, (3,) * 6, b"sixteen letters.")
+
+context = multiprocessing.get_context("fork")
+processors = sorted(os.sched_getaffinity(0))
+
+
+def die_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def pin(side):
+    os.sched_setaffinity(0, {processors[side if PLACEMENT == "two" else 0]})
+
+
+def start(side, work, *arguments):
+    def run():
+        die_with_parent()
+        pin(side)
+        work(*arguments)
+
+    process = context.Process(target=run, daemon=True)
+    process.start()
+
+
+def rate(call):
+    """Calls per second of something done here."""
+    end = time.perf_counter() + WARM_UP
+    while time.perf_counter() < end:
+        call()
+    done, begin = 0, time.perf_counter()
+    while time.perf_counter() < begin + WINDOW:
+        call()
+        done += 1
+    return done / (time.perf_counter() - begin)
+
+
+def echo(receive, send):
+    while True:
+        send(receive())
+
+
+def produce(send, message):
+    while True:
+        send(message)
+
+
+def consume(receive, count):
+    done = 0
+    while True:
+        receive()
+        done += 1
+        count.value = done
+
+
+def crowd(producers, consumers, send, receive, message):
+    """Messages per second from many to many, counted by those who get them."""
+    counts = [context.RawValue("Q") for _ in range(consumers)]
+    for count in counts:
+        start(1, consume, receive, count)
+    for _ in range(producers):
+        start(0, produce, send, message)
+    time.sleep(WARM_UP)
+    begin, before = time.perf_counter(), sum(count.value for count in counts)
+    time.sleep(WINDOW)
+    done = sum(count.value for count in counts) - before
+    return done / (time.perf_counter() - begin)
+
+
+def pipe_round_trip():
+    left, right = context.Pipe()
+    start(1, echo, right.recv_bytes, right.send_bytes)
+    pin(0)
+    message = bytes(SIZE)
+    return rate(lambda: (left.send_bytes(message), left.recv_bytes()))
+
+
+def pipe_one_way():
+    reader, writer = context.Pipe(duplex=False)
+    return crowd(1, 1, writer.send_bytes, reader.recv_bytes, bytes(SIZE))
+
+
+def pipe_typed():
+    left, right = context.Pipe()
+    start(1, echo, right.recv, right.send)
+    pin(0)
+    return rate(lambda: (left.send(RECORD), left.recv()))
+
+
+def queue(producers, consumers, message):
+    queue = context.Queue(BOUND)
+    return crowd(producers, consumers, queue.put, queue.get, message)
+
+
+def queue_round_trip():
+    there, back = context.Queue(BOUND), context.Queue(BOUND)
+    start(1, echo, there.get, back.put)
+    pin(0)
+    message = bytes(SIZE)
+    return rate(lambda: (there.put(message), back.get()))
+
+
+def nothing():
+    pass
+
+
+def process(method):
+    """Started and joined, with SIZE bytes touched in the parent."""
+    if PLACEMENT == "one":
+        pin(0)
+    start = multiprocessing.get_context(method)
+    memory = b"\1" * SIZE
+
+    def call():
+        process = start.Process(target=nothing)
+        process.start()
+        process.join()
+
+    return rate(call)
+
+
+WORKS = {
+    "pipe_round_trip": pipe_round_trip,
+    "pipe_one_way": pipe_one_way,
+    "pipe_typed": pipe_typed,
+    "queue_1_to_1": lambda: queue(1, 1, bytes(SIZE)),
+    "queue_4_to_1": lambda: queue(4, 1, bytes(SIZE)),
+    "queue_1_to_4": lambda: queue(1, 4, bytes(SIZE)),
+    "queue_typed": lambda: queue(1, 1, RECORD),
+    "queue_round_trip": queue_round_trip,
+    "process_spawn": lambda: process("spawn"),
+    "process_fork_server": lambda: process("forkserver"),
+}
+
+if __name__ == "__main__":
+    SIZE, PLACEMENT = int(sys.argv[2]), sys.argv[3]
+    print(WORKS[sys.argv[1]](), flush=True)
+    os._exit(0)

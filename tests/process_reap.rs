@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use multiprocess::{Event, JoinError, Process, wait, wait_timeout};
@@ -22,9 +23,16 @@ fn kill(pid: u32) {
     unsafe { libc::kill(pid as i32, libc::SIGKILL) };
 }
 
+/// What every test starts with. The arena of an event stays in this process, so it is made before.
+fn test(seconds: u64) -> support::Test {
+    static ARENA: Once = Once::new();
+    ARENA.call_once(|| drop(Event::new().unwrap()));
+    support::test(seconds)
+}
+
 #[test]
 fn drop_neither_waits_nor_kills() {
-    let _test = support::test(60);
+    let _test = test(60);
     let process = Process::spawn(sleep, ()).unwrap();
     let pid = process.pid();
     let start = Instant::now();
@@ -51,7 +59,7 @@ fn zombies_do_not_pile_up() {
 
 #[test]
 fn dropped_child_in_the_middle_of_its_result_ends() {
-    let _test = support::test(60);
+    let _test = test(60);
     let process = Process::spawn(|size: usize| vec![1u8; size], 50_000_000).unwrap();
     support::asleep(process.pid() as i32);
     let pid = process.pid() as i32;
@@ -62,7 +70,7 @@ fn dropped_child_in_the_middle_of_its_result_ends() {
 
 #[test]
 fn forked_copy_of_the_parent_may_not_join() {
-    let _test = support::test(60);
+    let _test = test(60);
     let mut process = Process::spawn(sleep, ()).unwrap();
     let status = support::fork(|| {
         assert!(matches!(process.join(), Err(JoinError::NotParent)));
@@ -78,7 +86,7 @@ fn forked_copy_of_the_parent_may_not_join() {
 
 #[test]
 fn child_that_something_else_reaped_has_a_result_and_no_status() {
-    let _test = support::test(60);
+    let _test = test(60);
     let mut process = Process::spawn(|x: u32| x + 1, 1).unwrap();
     // SAFETY: null means that nobody wants the status.
     unsafe { libc::waitpid(process.pid() as i32, std::ptr::null_mut(), 0) };
@@ -92,7 +100,7 @@ fn child_that_something_else_reaped_has_a_result_and_no_status() {
 
 #[test]
 fn ignored_sigchld_does_not_wedge_join() {
-    let _test = support::test(60);
+    let _test = test(60);
     // SAFETY: SIG_IGN and SIG_DFL are no handlers.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     let joined = Process::spawn(|x: u32| x + 1, 1).unwrap().join();
@@ -103,7 +111,7 @@ fn ignored_sigchld_does_not_wedge_join() {
 
 #[test]
 fn sentinel_is_readable_when_the_process_has_ended() {
-    let _test = support::test(60);
+    let _test = test(60);
     use std::os::fd::AsRawFd;
     let process = Process::spawn(sleep, ()).unwrap();
     let readable = |timeout: i32| {
@@ -120,8 +128,8 @@ fn sentinel_is_readable_when_the_process_has_ended() {
 
 #[test]
 fn end_of_a_process_ends_a_wait_for_many() {
+    let _test = test(60);
     let stop = Event::new().unwrap();
-    let _test = support::test(60);
     let (here, _there) = multiprocess::pipe().unwrap();
     let (first, second) = (Process::spawn(sleep, ()).unwrap(), Process::spawn(sleep, ()).unwrap());
     assert!(wait_timeout(&[&first, &second, &here, &stop], Duration::from_millis(1)).is_empty());

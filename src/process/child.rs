@@ -133,18 +133,17 @@ impl<R> Process<R> {
         let lifeline = builder.daemon.then(lifeline::reading_end).transpose()?.map(Descriptor::from);
         let parent = Descriptor::from(parent::own()?);
         let birth = Birth::of(&mut builder);
-        let (connection, pid, pidfd) = match begin(&builder, &birth) {
-            Err(SpawnFailure::Io(error)) if forkserver::is_gone(&error) => begin(&builder, &birth)?,
+        let bootstrap = Bootstrap { birth, program, call, parent, lifeline, ear: logs::ear() };
+        let (connection, pid, pidfd) = match begin(&builder, &bootstrap) {
+            Err(SpawnFailure::Io(error)) if forkserver::is_gone(&error) => begin(&builder, &bootstrap)?,
             begun => begun?,
         };
-        let child = Child::new(birth.name.clone(), pid, builder.daemon, pidfd);
+        let child = Child::new(bootstrap.birth.name, pid, builder.daemon, pidfd);
         if !builder.unnumbered {
             child.enlist();
         }
         let mut process = Process { child, answer: Answer::Missing };
-        let bootstrap = Bootstrap { birth, program, call, parent, lifeline, ear: logs::ear() };
-        let sent = connection.send(&bootstrap).and_then(|()| connection.send(args));
-        match sent {
+        match connection.send(args) {
             Ok(()) => process.answer = Answer::Awaited(connection),
             Err(error) => return Err(process.give_up(error)),
         }
@@ -335,14 +334,15 @@ impl<R> Process<R> {
     }
 }
 
-/// Starts a process that waits for what it is to do, on the other end of this connection.
-fn begin(builder: &Builder, birth: &Birth) -> Result<(Connection, u32, Pidfd), SpawnFailure> {
+/// Starts a process that finds `bootstrap` on the other end of this connection and waits for its arguments.
+fn begin(builder: &Builder, bootstrap: &Bootstrap) -> Result<(Connection, u32, Pidfd), SpawnFailure> {
     let registry = Registry::get()?.descriptor();
     let (connection, theirs) = ipc_pipe::pipe()?;
     connection.set_max_message(usize::MAX); // both ends are this program
+    connection.send(bootstrap).map_err(SpawnFailure::Arguments)?; // there before it is born: it need not sleep for it
     let parts = theirs.into_parts()?; // dropped on return: the child's alone, so that its end is the connection's end
     let (pid, pidfd) = match builder.method() {
-        StartMethod::Spawn => exec::start(builder, &birth.name, &parts, registry.as_fd())?,
+        StartMethod::Spawn => exec::start(builder, &bootstrap.birth.name, &parts, registry.as_fd())?,
         StartMethod::ForkServer => forkserver::start(builder, &parts)?,
         StartMethod::Fork(_) => fork::start(builder, &parts)?,
     };

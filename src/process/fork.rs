@@ -87,16 +87,22 @@ fn settle(surroundings: Surroundings) -> io::Result<()> {
             Errno::result(unsafe { libc::dup2(stream.as_raw_fd(), target) })?;
         }
     }
-    let Some(environment) = surroundings.environment else { return Ok(()) };
+    if let Some(environment) = surroundings.environment {
+        set_environment(environment);
+    }
+    Ok(())
+}
+
+/// Replaces the environment of this process, which has one thread.
+pub(crate) fn set_environment(environment: BTreeMap<OsString, OsString>) {
     for (key, _) in std::env::vars_os() {
-        // SAFETY: this process has one thread, so nobody else reads the environment.
+        // SAFETY: nobody else reads the environment.
         unsafe { std::env::remove_var(key) };
     }
     for (key, value) in environment {
         // SAFETY: as above.
         unsafe { std::env::set_var(key, value) };
     }
-    Ok(())
 }
 
 /// Copies this process, which has one thread; the copy is a child of this process's parent, as if that had forked it.

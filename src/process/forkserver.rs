@@ -158,8 +158,8 @@ fn serve((socket, prepare): (Descriptor, Option<u64>)) {
         let prepare = unsafe { std::mem::transmute::<*const (), fn()>(code) };
         prepare();
     }
-    let mut packet = vec![0; LONGEST];
-    while let Ok(Some((parts, surroundings))) = receive(&socket, &mut packet) {
+    let (mut packet, mut environment) = (vec![0; LONGEST], Vec::new());
+    while let Ok(Some((parts, surroundings))) = receive(&socket, &mut packet, &mut environment) {
         let answer = match fork::fork_for_parent() {
             Ok(Some(child)) => child.as_raw(),
             Ok(None) => {
@@ -175,7 +175,13 @@ fn serve((socket, prepare): (Descriptor, Option<u64>)) {
     }
 }
 
-fn receive(socket: &OwnedFd, packet: &mut [u8]) -> io::Result<Option<(Parts, Surroundings)>> {
+/// What the next copy is given. Its `environment` is made the server's own if it is another one than that of the copy
+/// before: a copy has it then without doing anything.
+fn receive(
+    socket: &OwnedFd,
+    packet: &mut [u8],
+    environment: &mut Vec<u8>,
+) -> io::Result<Option<(Parts, Surroundings)>> {
     let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS]);
     let mut slices = [IoSliceMut::new(packet)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -192,19 +198,26 @@ fn receive(socket: &OwnedFd, packet: &mut [u8]) -> io::Result<Option<(Parts, Sur
             descriptors.extend(rights.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
         }
     }
-    Ok(decode(&packet[..length], descriptors))
+    Ok(decode(&packet[..length], descriptors, environment))
 }
 
 /// `None` = the other end is gone, or is not what we know.
-fn decode(packet: &[u8], descriptors: Vec<OwnedFd>) -> Option<(Parts, Surroundings)> {
-    let (fixed, environment) = packet.split_at_checked(FIXED)?;
+fn decode(
+    packet: &[u8],
+    descriptors: Vec<OwnedFd>,
+    environment: &mut Vec<u8>,
+) -> Option<(Parts, Surroundings)> {
+    let (fixed, wanted) = packet.split_at_checked(FIXED)?;
     let side = u32::from_ne_bytes(fixed[..4].try_into().ok()?);
     let mut descriptors = descriptors.into_iter();
     let (socket, segment) = (descriptors.next()?, descriptors.next()?);
     let streams = [0, 1, 2].map(|i| if fixed[4] >> i & 1 == 1 { descriptors.next() } else { None });
-    let variables = environment.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
-    let environment = variables.filter_map(split).collect();
-    Some((Parts { socket, segment, side }, Surroundings { streams, environment: Some(environment) }))
+    if wanted != environment {
+        let variables = wanted.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
+        fork::set_environment(variables.filter_map(split).collect());
+        wanted.clone_into(environment);
+    }
+    Some((Parts { socket, segment, side }, Surroundings { streams, environment: None }))
 }
 
 /// The first byte of a key may be a '='.

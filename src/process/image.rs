@@ -77,9 +77,13 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The file of this process.
+    /// The file of this process, which stays the same one.
     pub(crate) fn own() -> io::Result<Identity> {
-        Identity::of("/proc/self/exe".as_ref())
+        static OWN: OnceLock<Identity> = OnceLock::new();
+        match OWN.get() {
+            Some(own) => Ok(*own),
+            None => Identity::of("/proc/self/exe".as_ref()).map(|own| *OWN.get_or_init(|| own)),
+        }
     }
 
     /// The file at `path`.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use ipc_shm::handle::{self, NoMessage, NoSuchSlot};
+use ipc_shm::handle::{self, NoSuchSlot};
 use ipc_shm::{Segment, View};
 use ipc_sync::{Deadline, Me, forks};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
@@ -257,10 +257,10 @@ impl<C: Cursor> Half<C> {
         if !here.cursor.may_move() {
             return Err(LendError::HalfReceived);
         }
-        let socket = handle::lend(here.end.socket.descriptor()).map_err(LendError::NoMessage)?;
-        let segment = here.end.segment.lend().map_err(LendError::NoMessage)?;
+        let socket = handle::lend(here.end.socket.descriptor()).map_err(LendError::Handle)?;
+        let segment = here.end.segment.lend().map_err(LendError::Handle)?;
         let half = self.clone();
-        handle::on_outcome(move |sent| half.settle(sent)).map_err(LendError::NoMessage)?;
+        handle::on_outcome(move |sent| half.settle(sent)).map_err(LendError::Handle)?;
         here.leaving = true;
         let Here { claim, track, .. } = &mut *here;
         claim.release(C::owner(&track.words));
@@ -370,7 +370,7 @@ impl Ticket {
 pub(crate) enum LendError {
     Unusable(Unusable),
     HalfReceived,
-    NoMessage(NoMessage),
+    Handle(handle::LendError),
 }
 
 impl fmt::Display for LendError {
@@ -380,7 +380,7 @@ impl fmt::Display for LendError {
             LendError::HalfReceived => {
                 f.write_str("a message was received in part: receive the rest before sending this end away")
             }
-            LendError::NoMessage(error) => error.fmt(f),
+            LendError::Handle(error) => error.fmt(f),
         }
     }
 }

@@ -6,6 +6,9 @@
 //! [`take`]s its slot. Tables stack, one per message under way in this thread; without a table, serializing a
 //! handle is an error and not a dead number.
 //!
+//! A transport that carries bytes only opens a table for [names only](Outgoing::names_only): handles of things that have a
+//! name write it down and are opened by it, all others are errors.
+//!
 //! The table holds the descriptors by `Arc`: a temporary handle may be dropped before the message is sent.
 //! The idea is ipc-channel's (`OpaqueIpcSender`), with guards instead of globals.
 
@@ -29,15 +32,26 @@ type Outcome = Box<dyn FnOnce(bool)>;
 
 /// A handle was serialized, but not by a transport that can carry it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoMessage;
+#[non_exhaustive]
+pub enum LendError {
+    /// No transport is serializing a message in this thread.
+    NoMessage,
+    /// The transport carries names only, and the handle is of a thing without a name.
+    NamesOnly,
+}
 
-impl fmt::Display for NoMessage {
+impl fmt::Display for LendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a handle can only travel inside a message of a transport that carries descriptors")
+        f.write_str(match self {
+            LendError::NoMessage => {
+                "a handle can only travel inside a message of a transport that carries descriptors"
+            }
+            LendError::NamesOnly => "a handle of a thing without a name cannot travel where only names do",
+        })
     }
 }
 
-impl std::error::Error for NoMessage {}
+impl std::error::Error for LendError {}
 
 /// A message named a descriptor that did not come with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +82,15 @@ impl Outgoing {
         Outgoing { not_send: PhantomData }
     }
 
+    /// Opens a table that takes no descriptors. What has a name travels by it; who receives it opens it by that name, so
+    /// somebody must keep the thing until then.
+    pub fn names_only() -> Outgoing {
+        let mut table = Sending::default();
+        table.names_only = true;
+        OUTGOING.with_borrow_mut(|tables| tables.push(table));
+        Outgoing { not_send: PhantomData }
+    }
+
     /// Closes the table and answers what it collected.
     pub fn finish(self) -> Sending {
         OUTGOING.with_borrow_mut(|tables| tables.last_mut().map(std::mem::take)).unwrap_or_default()
@@ -87,6 +110,7 @@ impl Drop for Outgoing {
 pub struct Sending {
     descriptors: Vec<Arc<OwnedFd>>,
     outcomes: Vec<Outcome>,
+    names_only: bool,
 }
 
 impl Sending {
@@ -127,10 +151,14 @@ impl fmt::Debug for Sending {
 ///
 /// # Errors
 ///
-/// No transport is serializing a message in this thread.
-pub fn lend(descriptor: &Arc<OwnedFd>) -> Result<u32, NoMessage> {
+/// No transport is serializing a message in this thread, or it carries names only.
+pub fn lend(descriptor: &Arc<OwnedFd>) -> Result<u32, LendError> {
     OUTGOING.with_borrow_mut(|tables| {
-        let lent = &mut tables.last_mut().ok_or(NoMessage)?.descriptors;
+        let table = tables.last_mut().ok_or(LendError::NoMessage)?;
+        if table.names_only {
+            return Err(LendError::NamesOnly);
+        }
+        let lent = &mut table.descriptors;
         let known = lent.iter().rposition(|other| Arc::ptr_eq(other, descriptor));
         let slot = known.unwrap_or_else(|| {
             lent.push(descriptor.clone());
@@ -140,14 +168,25 @@ pub fn lend(descriptor: &Arc<OwnedFd>) -> Result<u32, NoMessage> {
     })
 }
 
+/// Lends a descriptor, unless the message takes along the `name` of the thing instead: then there is no slot.
+///
+/// # Errors
+///
+/// As [`lend`].
+pub fn lend_named(descriptor: &Arc<OwnedFd>, name: Option<&str>) -> Result<Option<u32>, LendError> {
+    let by_name =
+        name.is_some() && OUTGOING.with_borrow(|tables| tables.last().is_some_and(|table| table.names_only));
+    if by_name { Ok(None) } else { lend(descriptor).map(Some) }
+}
+
 /// Has `outcome` called when the message being serialized was sent (true) or given up (false).
 ///
 /// # Errors
 ///
 /// No transport is serializing a message in this thread; `outcome` is dropped uncalled.
-pub fn on_outcome(outcome: impl FnOnce(bool) + 'static) -> Result<(), NoMessage> {
+pub fn on_outcome(outcome: impl FnOnce(bool) + 'static) -> Result<(), LendError> {
     OUTGOING.with_borrow_mut(|tables| {
-        tables.last_mut().ok_or(NoMessage)?.outcomes.push(Box::new(outcome));
+        tables.last_mut().ok_or(LendError::NoMessage)?.outcomes.push(Box::new(outcome));
         Ok(())
     })
 }

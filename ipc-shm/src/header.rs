@@ -242,8 +242,8 @@ impl Segment {
     ///
     /// # Errors
     ///
-    /// No message is being serialized in this thread.
-    pub fn lend(&self) -> Result<u32, handle::NoMessage> {
+    /// No message that carries descriptors is being serialized in this thread.
+    pub fn lend(&self) -> Result<u32, handle::LendError> {
         handle::lend(self.mapping.descriptor())
     }
 }

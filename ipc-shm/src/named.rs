@@ -10,6 +10,7 @@ use crate::header::{HEADER_SIZE, Kind, Segment};
 use crate::lease::{self, Found};
 use crate::mapping::Mapping;
 use crate::name::Name;
+use crate::parcel::ParcelError;
 
 /// How often an open-or-create that loses each race, against makers and removers in turn, tries again.
 const ROUNDS: usize = 1000;
@@ -92,6 +93,16 @@ impl Segment {
         let (segment, origin) = open_or_create(&name, forget_stale, make, kind)?;
         segment.mapping().remove_with_last_user(name);
         Ok((segment, origin))
+    }
+
+    /// As [`Segment::leased`], but only if there is one that somebody uses.
+    pub(crate) fn leased_already(name: Name, kind: Kind) -> Result<Segment, ParcelError> {
+        lease::take_over(&name).map_err(OpenError::Io)?;
+        let Found::File(file, status) = lease::open(&name)? else { return Err(OpenError::NotFound.into()) };
+        let mapping = Mapping::of_status(Arc::new(file), &status).map_err(OpenError::Io)?;
+        let segment = Segment::check(mapping, kind)?;
+        segment.mapping().remove_with_last_user(name);
+        Ok(segment)
     }
 
     /// A complete segment in a file that has no name yet.

@@ -1,4 +1,5 @@
-//! How a typed segment travels inside a message: by its descriptor, and with its name if it has one.
+//! How a typed segment travels inside a message: by its descriptor, and with its name if it has one; or by its name alone,
+//! where a message takes no descriptors along.
 
 use std::fmt;
 
@@ -6,7 +7,7 @@ use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
 
 use crate::error::OpenError;
-use crate::handle::{self, NoMessage, NoSuchSlot};
+use crate::handle::{self, LendError, NoSuchSlot};
 use crate::header::{HeaderError, Kind, Segment};
 use crate::name::Name;
 use crate::{Mapping, lease};
@@ -14,8 +15,8 @@ use crate::{Mapping, lease};
 /// What a message holds of a segment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Parcel {
-    /// Where its descriptor is among those of the message.
-    slot: u32,
+    /// Where its descriptor is among those of the message; `None` = it has to be opened by its name.
+    slot: Option<u32>,
     /// The name that goes with the segment's last user; `None` = anonymous.
     name: Option<Box<str>>,
 }
@@ -29,14 +30,16 @@ impl Parcel {
 
 impl Segment {
     /// Lends the segment to the message being serialized in this thread. The lease of a named one travels with it:
-    /// its name stays while the message is on its way.
+    /// its name stays while the message is on its way. In a message that takes [names
+    /// only](handle::Outgoing::names_only) it does not: somebody must keep the segment until it is unpacked.
     ///
     /// # Errors
     ///
-    /// No message is being serialized in this thread.
-    pub fn pack(&self) -> Result<Parcel, NoMessage> {
-        let slot = handle::lend(self.mapping().descriptor())?;
-        Ok(Parcel { slot, name: self.mapping().leased_name().map(|name| name.as_str().into()) })
+    /// No message is being serialized in this thread, or it takes names only and the segment has none.
+    pub fn pack(&self) -> Result<Parcel, LendError> {
+        let name = self.mapping().leased_name().map(Name::as_str);
+        let slot = handle::lend_named(self.mapping().descriptor(), name)?;
+        Ok(Parcel { slot, name: name.map(Box::from) })
     }
 
     /// The segment that a message brought. This process is among its users now: if it is the last one, the name goes
@@ -46,9 +49,13 @@ impl Segment {
     ///
     /// See [`ParcelError`]; the registry is not compared, ask [`Segment::registry`].
     pub fn unpack(parcel: Parcel, kind: Kind) -> Result<Segment, ParcelError> {
-        let descriptor = handle::take(parcel.slot)?;
-        let Some(name) = parcel.name else { return Ok(Segment::open(descriptor, kind)?) };
-        let name = Name::new(&name).map_err(OpenError::from)?;
+        let name = parcel.name.map(|name| Name::new(&name)).transpose().map_err(OpenError::from)?;
+        let (descriptor, name) = match (parcel.slot, name) {
+            (Some(slot), Some(name)) => (handle::take(slot)?, name),
+            (Some(slot), None) => return Ok(Segment::open(handle::take(slot)?, kind)?),
+            (None, Some(name)) => return Segment::leased_already(name, kind),
+            (None, None) => return Err(NoSuchSlot { slot: u32::MAX }.into()),
+        };
         let status = fstat(&descriptor).map_err(OpenError::from)?;
         lease::check(&status)?;
         let mapping = Mapping::of_status(descriptor, &status).map_err(OpenError::Io)?;

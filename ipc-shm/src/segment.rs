@@ -328,12 +328,13 @@ impl fmt::Debug for SharedMemory {
     }
 }
 
-/// What a segment is on its way: slot of its descriptor, name, length.
-type Parcel<N> = (u32, Option<N>, u64);
+/// What a segment is on its way: slot of its descriptor, unless it has to be opened by its name; name; length.
+type Parcel<N> = (Option<u32>, Option<N>, u64);
 
 impl Serialize for SharedMemory {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let slot = handle::lend(self.0.mapping.descriptor()).map_err(ser::Error::custom)?;
+        let descriptor = self.0.mapping.descriptor();
+        let slot = handle::lend_named(descriptor, self.name()).map_err(ser::Error::custom)?;
         let parcel: Parcel<&str> = (slot, self.name(), self.len() as u64);
         parcel.serialize(serializer)
     }
@@ -343,8 +344,15 @@ impl<'de> Deserialize<'de> for SharedMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (slot, name, length) = Parcel::<String>::deserialize(deserializer)?;
         let name = name.as_deref().map(Name::new).transpose().map_err(de::Error::custom)?;
-        let descriptor = handle::take(slot).map_err(de::Error::custom)?;
-        let mapping = Mapping::of(descriptor).map_err(de::Error::custom)?;
+        let mapping = match (slot, &name) {
+            (None, Some(name)) => {
+                SharedMemory::open(name.as_str()).map_err(de::Error::custom)?.0.mapping.clone()
+            }
+            _ => {
+                let descriptor = handle::take(slot.unwrap_or(u32::MAX)).map_err(de::Error::custom)?;
+                Mapping::of(descriptor).map_err(de::Error::custom)?
+            }
+        };
         if mapping.size() as u64 != length {
             return Err(de::Error::custom("shared memory is not as long as the message says"));
         }

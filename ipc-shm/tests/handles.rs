@@ -13,8 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bincode::config;
-use ipc_shm::handle::{self, Incoming, NoMessage, NoSuchSlot, Outgoing, Sending};
-use ipc_shm::{Descriptor, Mapping, SharedMemory};
+use ipc_shm::handle::{self, Incoming, LendError, NoSuchSlot, Outgoing, Sending};
+use ipc_shm::{Descriptor, HeaderError, Kind, Mapping, OpenError, ParcelError, Segment, SharedMemory};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use support::{Status, fork, unique};
@@ -46,7 +46,7 @@ fn unpack<T: DeserializeOwned>(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Resul
 }
 
 /// What [`SharedMemory`] looks like inside a message.
-type Parcel = (u32, Option<String>, u64);
+type Parcel = (Option<u32>, Option<String>, u64);
 
 fn receive_parcel(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> Result<SharedMemory, Refusal> {
     unpack(&bincode::serde::encode_to_vec(parcel, config::standard())?, descriptors)
@@ -152,8 +152,8 @@ fn handle_outside_a_message_is_a_clear_error() {
         |value: &dyn Fn() -> Result<Vec<u8>, bincode::error::EncodeError>| value().unwrap_err().to_string();
     let told = alone(&|| bincode::serde::encode_to_vec(&segment, config::standard()));
     assert!(told.contains("inside a message"), "{told}");
-    assert_eq!(handle::lend(segment.mapping().descriptor()), Err(NoMessage));
-    assert_eq!(handle::on_outcome(|_| panic!("never called")), Err(NoMessage));
+    assert_eq!(handle::lend(segment.mapping().descriptor()), Err(LendError::NoMessage));
+    assert_eq!(handle::on_outcome(|_| panic!("never called")), Err(LendError::NoMessage));
     assert_eq!(handle::take(0).unwrap_err(), NoSuchSlot { slot: 0 });
 }
 
@@ -196,10 +196,10 @@ fn error_or_panic_closes_the_table() {
     let _test = support::test(20);
     let segment = SharedMemory::anonymous(16).unwrap();
     assert!(pack(&(&segment, Fails(false))).is_err());
-    assert_eq!(handle::lend(segment.mapping().descriptor()), Err(NoMessage));
+    assert_eq!(handle::lend(segment.mapping().descriptor()), Err(LendError::NoMessage));
     let panicked = std::panic::catch_unwind(|| pack(&(&segment, Fails(true))).is_err());
     assert!(panicked.is_err());
-    assert_eq!(handle::lend(segment.mapping().descriptor()), Err(NoMessage));
+    assert_eq!(handle::lend(segment.mapping().descriptor()), Err(LendError::NoMessage));
     assert_eq!(Arc::strong_count(segment.mapping().descriptor()), 1);
 }
 
@@ -270,14 +270,14 @@ fn sealed(size: usize) -> OwnedFd {
 #[test]
 fn segment_that_is_not_what_the_message_says_is_refused() {
     let _test = support::test(20);
-    assert_eq!(receive_parcel(&(0, None, 4096), vec![sealed(4096)]).unwrap().len(), 4096);
+    assert_eq!(receive_parcel(&(Some(0), None, 4096), vec![sealed(4096)]).unwrap().len(), 4096);
     for length in [0, 4095, 4097, u64::MAX] {
-        refused(receive_parcel(&(0, None, length), vec![sealed(4096)]), "not as long");
+        refused(receive_parcel(&(Some(0), None, length), vec![sealed(4096)]), "not as long");
     }
-    refused(receive_parcel(&(0, None, 4096), vec![memfd(4096)]), "not sealed");
-    refused(receive_parcel(&(1, None, 4096), vec![sealed(4096)]), "did not come with it");
+    refused(receive_parcel(&(Some(0), None, 4096), vec![memfd(4096)]), "not sealed");
+    refused(receive_parcel(&(Some(1), None, 4096), vec![sealed(4096)]), "did not come with it");
     for name in ["", "..", "a/b", "a\0b"] {
-        refused(receive_parcel(&(0, Some(name.into()), 4096), vec![sealed(4096)]), "name");
+        refused(receive_parcel(&(Some(0), Some(name.into()), 4096), vec![sealed(4096)]), "name");
     }
 }
 
@@ -301,7 +301,60 @@ fn descriptor_that_is_not_memory_is_refused() {
         let named = Some("name".to_owned());
         for size in [0, 4096, length] {
             let copies = vec![stranger.try_clone().unwrap()];
-            assert!(receive_parcel(&(0, named.clone(), size), copies).is_err(), "descriptor {number}");
+            assert!(receive_parcel(&(Some(0), named.clone(), size), copies).is_err(), "descriptor {number}");
         }
     }
+}
+
+/// A message that takes no descriptors.
+fn bytes_of(value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
+    let _table = Outgoing::names_only();
+    Ok(bincode::serde::encode_to_vec(value, config::standard())?)
+}
+
+#[test]
+fn thing_with_a_name_travels_by_it_alone() {
+    let _test = support::test(10);
+    let segment = SharedMemory::create(&unique("by-name"), 64).unwrap();
+    segment.write(0, b"here").unwrap();
+    let bytes = bytes_of(&(&segment, 7)).unwrap();
+    let mut child = fork(|| {
+        let (received, seven): (SharedMemory, i32) = unpack(&bytes, Vec::new()).unwrap();
+        let mut content = [0; 4];
+        received.read(0, &mut content).unwrap();
+        assert_eq!((&content, received.name(), seven), (b"here", segment.name(), 7));
+    });
+    assert_eq!(child.wait(), Status::Code(0));
+    assert!(unpack::<(SharedMemory, i32)>(&bytes, Vec::new()).is_ok());
+    drop(segment);
+    refused(unpack::<(SharedMemory, i32)>(&bytes, Vec::new()), "no segment of this name");
+}
+
+#[test]
+fn thing_without_a_name_does_not_travel_by_name() {
+    let _test = support::test(10);
+    let segment = SharedMemory::anonymous(64).unwrap();
+    refused(bytes_of(&segment), "without a name");
+    refused(bytes_of(&Descriptor::from(File::open("/dev/null").unwrap())), "without a name");
+    refused(receive_parcel(&(None, None, 64), Vec::new()), "did not come with it");
+    let _table = Outgoing::names_only();
+    assert!(pack(&segment).is_ok(), "a message inside it has a table of its own");
+}
+
+#[test]
+fn typed_segment_travels_by_its_name_while_somebody_uses_it() {
+    let _test = support::test(10);
+    const KIND: Kind = Kind::new(*b"TEST", "test 1: u64");
+    let (segment, _) = Segment::leased(&unique("typed"), KIND, 8, 5, |_| {}).unwrap();
+    let parcel = || -> ipc_shm::Parcel {
+        let _table = Outgoing::names_only();
+        segment.pack().unwrap()
+    };
+    let (first, second) = (parcel(), parcel());
+    let received = Segment::unpack(first.clone(), KIND).unwrap();
+    assert_eq!((received.registry(), received.size()), (5, 8));
+    let other = Kind::new(*b"ELSE", "another");
+    assert!(matches!(Segment::unpack(first, other), Err(ParcelError::Header(HeaderError::Kind { .. }))));
+    drop((segment, received));
+    assert!(matches!(Segment::unpack(second, KIND), Err(ParcelError::Open(OpenError::NotFound))));
 }

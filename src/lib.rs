@@ -135,7 +135,9 @@ pub use ipc_pipe::{
     Connection, PipeError, Receiver, RecvError, RecvIntoError, SendError, Sender, TryRecvError, Waitable,
     pipe, simplex, wait, wait_deadline, wait_timeout,
 };
-pub use ipc_queue::{GetError, PutError, PutFault, Queue, SimpleQueue};
+pub use ipc_queue::{
+    GetError, JoinTasksError, JoinableQueue, PutError, PutFault, Queue, SimpleQueue, TaskDoneError,
+};
 pub use ipc_shm::{Descriptor, Shareable, SharedMemory};
 pub use ipc_sync::{
     Array, ArrayError, ArrayGuard, Barrier, BarrierError, BarrierWait, BrokenBarrier, Condition,

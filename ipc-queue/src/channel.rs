@@ -467,6 +467,23 @@ impl Channel {
         living.fold(0, |sum, entry| sum.saturating_add(entry.count.load(SeqCst)))
     }
 
+    /// The threads whose end makes [`kept_back`](Channel::kept_back) less.
+    pub(crate) fn keepers(&self, me: &Me) -> impl Iterator<Item = u32> + '_ {
+        let registry = me.registry();
+        let top = (self.words.producers.entries.load(Acquire) as usize).min(ENTRIES);
+        let keeps = |entry: &&Entry| entry.count.load(Relaxed) > 0;
+        let tokens = self.ledger[..top].iter().filter(keeps).map(|entry| entry.token.load(Acquire));
+        tokens.filter(move |&token| token != 0 && !registry.is_dead(token))
+    }
+
+    /// Where the ring ends; `None` = somebody put meanwhile.
+    pub(crate) fn end_at_rest(&self) -> Result<Option<u64>, Fault> {
+        let Producers { tail, next, .. } = &self.words.producers;
+        let behind = tail.load(Acquire);
+        let end = self.end(Cursor { tail: behind, next: next.load(Acquire) });
+        if tail.load(Acquire) == behind { Ok(Some(end?.tail)) } else { Ok(None) }
+    }
+
     /// Takes the oldest item into `buffer`, whose content it replaces. Answers the processor of its writer, or `None`
     /// if the ring is empty.
     #[inline(always)]

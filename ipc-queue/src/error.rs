@@ -6,6 +6,7 @@ use std::io;
 use ipc_pipe::codec::{DecodeError, EncodeError};
 use ipc_sync::RegistryError;
 
+use crate::channel::Fault;
 use crate::segment::{LARGEST, MOST, SMALLEST};
 
 /// Why a queue could not be made.
@@ -289,3 +290,73 @@ impl fmt::Display for JoinError {
 }
 
 impl std::error::Error for JoinError {}
+
+/// Why no item was marked as done.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TaskDoneError {
+    /// This process has taken no item that is not done.
+    TooMany,
+    /// This thread could not enter the registry.
+    Registry(RegistryError),
+}
+
+impl fmt::Display for TaskDoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TaskDoneError::TooMany => {
+                f.write_str("task_done was called more often than this process has taken items")
+            }
+            TaskDoneError::Registry(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TaskDoneError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            TaskDoneError::Registry(error) => Some(error),
+            TaskDoneError::TooMany => None,
+        }
+    }
+}
+
+/// Why it is not known that everything is done.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum JoinTasksError {
+    /// Something was unfinished when the time was up.
+    TimedOut,
+    /// The queue's memory was written over.
+    Corrupt,
+    /// This thread could not enter the registry.
+    Registry(RegistryError),
+}
+
+impl From<Fault> for JoinTasksError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::TimedOut => JoinTasksError::TimedOut,
+            Fault::Corrupt | Fault::ShutDown => JoinTasksError::Corrupt, // only a put hears of a shutdown
+        }
+    }
+}
+
+impl fmt::Display for JoinTasksError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinTasksError::TimedOut => f.write_str("items were unfinished when the time was up"),
+            JoinTasksError::Corrupt => f.write_str("the queue's memory is damaged"),
+            JoinTasksError::Registry(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for JoinTasksError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            JoinTasksError::Registry(error) => Some(error),
+            _ => None,
+        }
+    }
+}

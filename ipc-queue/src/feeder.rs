@@ -179,7 +179,9 @@ impl RawQueue {
             let entry = match self.channel.reserve(me, feeder.token, deadline).map_err(put_fault)? {
                 Reserved::In(entry) => Some(entry),
                 Reserved::Full(head) => return Ok(Placed::Full(head)),
-                Reserved::NoEntry if self.bound().is_some() => return Ok(Placed::Full(self.channel.head())),
+                Reserved::NoEntry if self.bound().is_some() || self.tasks.is_some() => {
+                    return Ok(Placed::Full(self.channel.head()));
+                }
                 Reserved::NoEntry => None, // an unbounded queue only needs it to tell its length
             };
             backlog.feeder = Some(Feeder { entry, ..feeder });

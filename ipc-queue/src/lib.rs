@@ -45,6 +45,7 @@ mod feeder;
 mod form;
 mod get;
 mod iter;
+mod joinable;
 mod many;
 mod options;
 mod presence;
@@ -58,10 +59,15 @@ mod several;
 mod shutdown;
 mod simple;
 mod state;
+mod tasks;
 
 pub use batch::Batch;
-pub use error::{CreateError, GetError, GetManyError, JoinError, PutError, PutFault, PutManyError};
+pub use error::{
+    CreateError, GetError, GetManyError, JoinError, JoinTasksError, PutError, PutFault, PutManyError,
+    TaskDoneError,
+};
 pub use iter::Iter;
+pub use joinable::JoinableQueue;
 pub use options::Options;
 pub use queue::Queue;
 pub use simple::SimpleQueue;

@@ -17,8 +17,9 @@ use crate::error::{CreateError, GetError, PutFault};
 use crate::feeder::{Here, Placed};
 use crate::form::Form;
 use crate::presence::Presence;
-use crate::segment::{self, Shape, Strange};
+use crate::segment::{self, Parts, Shape, Strange};
 use crate::state::SHUT;
+use crate::tasks::Tasks;
 
 /// How long a put that does not wait bears with another producer's.
 pub(crate) const MOMENT: Duration = Duration::from_millis(10);
@@ -45,6 +46,8 @@ pub(crate) struct RawQueue {
     pub(crate) form: Form,
     pub(crate) presence: Presence,
     pub(crate) here: PerProcess<Here>,
+    /// Of a joinable queue.
+    pub(crate) tasks: Option<Tasks>,
     segment: Segment,
     for_item: Patience,
     for_room: Patience,
@@ -56,19 +59,18 @@ impl RawQueue {
     /// A new queue.
     pub(crate) fn create(shape: &Shape) -> Result<Arc<RawQueue>, CreateError> {
         let segment = segment::create(shape)?;
-        let channel = segment::channel(&segment).expect("a new segment is what it should be");
-        Ok(RawQueue::enter(segment, channel, shape.form)?)
+        let parts = segment::parts(&segment, &[shape.form]).expect("a new segment is what it should be");
+        Ok(RawQueue::enter(segment, parts)?)
     }
 
     /// The queue behind a descriptor that came in a message, if it is of one of these forms.
     pub(crate) fn receive(descriptor: Arc<OwnedFd>, forms: &[Form]) -> Result<Arc<RawQueue>, Strange> {
         let segment = segment::open(descriptor)?;
-        let form = segment::form(&segment, forms)?;
-        let channel = segment::channel(&segment)?;
-        RawQueue::enter(segment, channel, form).map_err(|error| Strange::Header(error.into()))
+        let parts = segment::parts(&segment, forms)?;
+        RawQueue::enter(segment, parts).map_err(|error| Strange::Header(error.into()))
     }
 
-    fn enter(segment: Segment, channel: Channel, form: Form) -> std::io::Result<Arc<RawQueue>> {
+    fn enter(segment: Segment, parts: Parts) -> std::io::Result<Arc<RawQueue>> {
         let mut queues = QUEUES.get().lock();
         queues.retain(|queue| queue.strong_count() > 0);
         let same = |queue: &Arc<RawQueue>| Arc::ptr_eq(queue.segment.mapping(), segment.mapping());
@@ -76,12 +78,14 @@ impl RawQueue {
             queue.presence.take()?; // its feeder may have given it up
             return Ok(queue);
         }
+        let Parts { form, channel, tasks } = parts;
         let queue = Arc::new(RawQueue {
             presence: Presence::new(segment.mapping().descriptor())?,
             channel,
             form,
             segment,
             here: PerProcess::new(),
+            tasks,
             for_item: Patience::default(),
             for_room: Patience::default(),
             producer: AtomicU32::new(u32::MAX),
@@ -219,12 +223,12 @@ impl RawQueue {
         if self.here.get().closed.load(Relaxed) {
             return Err(GetError::Closed);
         }
-        match self.channel.take(&me, buffer) {
+        match self.take(&me, buffer) {
             Ok(Some(producer)) => {
                 self.producer.store(producer, Relaxed);
                 Ok(())
             }
-            _ => self.get_slow(&me, deadline, &mut || self.channel.take(&me, buffer)),
+            _ => self.get_slow(&me, deadline, &mut || self.take(&me, buffer)),
         }
     }
 
@@ -236,7 +240,7 @@ impl RawQueue {
         if self.here.get().closed.load(Relaxed) {
             return Err(GetError::Closed);
         }
-        let mut take = || self.channel.take_many(&me, batch, max);
+        let mut take = || self.take_many(&me, batch, max);
         match take() {
             Ok(Some(producer)) => {
                 self.producer.store(producer, Relaxed);
@@ -245,6 +249,30 @@ impl RawQueue {
             Ok(None) if max == 0 => Ok(()),
             _ => self.get_slow(&me, deadline, &mut take),
         }
+    }
+
+    /// Takes the oldest item, by the way of this queue.
+    #[inline(always)]
+    fn take(&self, me: &Me, buffer: &mut Vec<u8>) -> Result<Option<u32>, Fault> {
+        match &self.tasks {
+            None => self.channel.take(me, buffer),
+            Some(tasks) => self.take_as_task(me, tasks, buffer),
+        }
+    }
+
+    /// Takes the oldest items, by the way of this queue.
+    #[inline(always)]
+    fn take_many(&self, me: &Me, batch: &mut Batch, max: usize) -> Result<Option<u32>, Fault> {
+        match &self.tasks {
+            None => self.channel.take_many(me, batch, max),
+            Some(tasks) => self.take_many_as_tasks(me, tasks, batch, max),
+        }
+    }
+
+    /// Whether there may be something to take, for this process.
+    #[inline(always)]
+    fn may_take(&self, me: &Me) -> bool {
+        self.channel.has_item() && self.tasks.as_ref().is_none_or(|tasks| tasks.has_place(me))
     }
 
     /// `take` again and again, which has found nothing before.
@@ -292,7 +320,7 @@ impl RawQueue {
     /// that its death wakes another.
     fn wait_for_item(&self, me: &Me, shut: bool, deadline: Deadline, slept: &Cell<bool>) {
         let (state, states) = (&self.channel.words.producers.state, if shut { 0 } else { SHUT });
-        let has_item = || self.channel.has_item() || state.is(states);
+        let has_item = || self.may_take(me) || state.is(states);
         let sleep = || {
             me.arm();
             let round = Deadline::after(BACKSTOP);

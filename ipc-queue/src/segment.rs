@@ -7,7 +7,9 @@
 //!  768    4  bound: most items at one time, 0 = any number; written once
 //!  772    4  bytes of the ring, a power of two; written once
 //!  776    4  form of the queue, see `form`; written once
-//!  780 3188  padding
+//!  780    4  padding
+//!  784  520  of a joinable queue: items not done, see `tasks`
+//! 1304 2664  padding
 //! 3968    …  ring, on a page of its own
 //! ```
 #![allow(unsafe_code)]
@@ -23,11 +25,13 @@ use crate::channel::{Channel, Consumers, Entry, Producers, Words};
 use crate::error::CreateError;
 use crate::form::Form;
 use crate::primitive::{Bytes, ENTRIES};
+use crate::tasks::{self, Tasks};
 
 const KIND: Kind =
     Kind::new(*b"QUEU", "queue 2: words 256, 64 entries of 8, bound u32, bytes u32, ring at 3968");
 const LEDGER_AT: usize = 256;
 const SETTINGS_AT: usize = 768;
+const TASKS_AT: usize = 784;
 const RING_AT: usize = 4096 - HEADER_SIZE;
 
 /// Bytes that a ring may have.
@@ -50,6 +54,7 @@ const _: () = {
     assert!(offset_of!(Producers, tail) == 16 && offset_of!(Producers, state) == 40);
     assert!(offset_of!(Consumers, room) == 8 && offset_of!(Consumers, takers) == 24);
     assert!(size_of::<[Entry; ENTRIES]>() == SETTINGS_AT - LEDGER_AT);
+    assert!(size_of::<tasks::Words>() == 520);
 };
 
 // SAFETY: repr(C), atomic integers and transparent or repr(C) structures of them; the rest is padding that is never
@@ -57,6 +62,8 @@ const _: () = {
 unsafe impl Cells for Words {}
 // SAFETY: repr(C), atomic integers only.
 unsafe impl Cells for Entry {}
+// SAFETY: repr(C), atomic integers and a transparent structure of one.
+unsafe impl Cells for tasks::Words {}
 // SAFETY: repr(C), atomic integers only.
 unsafe impl Cells for Settings {}
 
@@ -144,15 +151,28 @@ pub(crate) fn open(descriptor: std::sync::Arc<std::os::fd::OwnedFd>) -> Result<S
     }
 }
 
-/// The form of the queue, which must be one of these.
-pub(crate) fn form(segment: &Segment, forms: &[Form]) -> Result<Form, Strange> {
+/// What a queue's memory consists of.
+pub(crate) struct Parts {
+    pub(crate) form: Form,
+    pub(crate) channel: Channel,
+    pub(crate) tasks: Option<Tasks>,
+}
+
+/// The parts of a queue, which must be of one of these forms.
+pub(crate) fn parts(segment: &Segment, forms: &[Form]) -> Result<Parts, Strange> {
+    let form = form(segment, forms)?;
+    let tasks = (form == Form::Joinable).then(|| segment.view(TASKS_AT)).transpose()?.map(Tasks::new);
+    Ok(Parts { form, channel: channel(segment)?, tasks })
+}
+
+fn form(segment: &Segment, forms: &[Form]) -> Result<Form, Strange> {
     let settings = segment.view::<Settings>(SETTINGS_AT)?;
     let form = Form::of(settings.form.load(Relaxed)).ok_or(Strange::Settings)?;
     if forms.contains(&form) { Ok(form) } else { Err(Strange::Form(form)) }
 }
 
 /// The ring in `segment`. Bound and size are read once.
-pub(crate) fn channel(segment: &Segment) -> Result<Channel, Strange> {
+fn channel(segment: &Segment) -> Result<Channel, Strange> {
     let settings = segment.view::<Settings>(SETTINGS_AT)?;
     let (bound, bytes) = (settings.bound.load(Relaxed), settings.bytes.load(Relaxed) as usize);
     let sane = (SMALLEST..=LARGEST).contains(&bytes) && bound as usize <= MOST;

@@ -106,6 +106,9 @@ impl RawQueue {
         while let Ok(Some(_)) = self.channel.take(&me, &mut item) {
             discarded += 1;
         }
+        if let Some(tasks) = &self.tasks {
+            tasks.tell(&me);
+        }
         discarded
     }
 

@@ -21,14 +21,14 @@ use std::time::Duration;
 
 use ipc_shm::{Cells, CreateError, HeaderError, Kind, NameError, OpenError, Segment, View, random_id};
 
-use crate::Deadline;
 use crate::futex::{self, Woken};
 use crate::me::forget_this_thread;
-use crate::primitive::{AtomicU32, Ordering::*};
+use crate::primitive::{AtomicU32, Ordering::*, full_fence};
 use crate::process::{Identity, geteuid, watch_forks};
 use crate::robust::Pending;
 pub(crate) use crate::slot::{Owner, TOKEN};
 use crate::slot::{SLOTS, Slot, WAITERS, index_of, is_token};
+use crate::{Bell, Deadline};
 
 /// How long one sleeps beside an owner whose end nobody will mark.
 const SLICE: Duration = Duration::from_millis(20);
@@ -204,7 +204,7 @@ impl Registry {
     }
 
     /// Whether the owner of `token` is a thread of this process.
-    pub(crate) fn is_of_this_process(&self, token: u32) -> bool {
+    pub fn is_of_this_process(&self, token: u32) -> bool {
         self.slot(token).identity_of(token).is_some_and(Identity::is_of_this_process)
     }
 
@@ -250,6 +250,22 @@ impl Registry {
             }
             woken => woken,
         }
+    }
+
+    /// Sleeps until `bell` is rung, the owner of one of the tokens of `watch` ends, or `until` comes. The bell hangs when
+    /// `watch` looks once more and names those to watch, 63 at most; `None` = there is no need to sleep.
+    pub fn sleep_at<W: IntoIterator<Item = u32>>(
+        &self,
+        bell: &Bell,
+        watch: impl FnOnce() -> Option<W>,
+        until: Deadline,
+    ) -> Woken {
+        let hung = bell.hang_up();
+        full_fence(); // a locked instruction is one on x86 only
+        let Some(tokens) = watch() else { return Woken::Look };
+        let woken = self.sleep_any((bell.word(), hung), tokens, until);
+        bell.hang_up(); // others may still sleep
+        woken
     }
 
     /// Has the end of the owner of `token` told to those who sleep on its live word.

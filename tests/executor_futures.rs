@@ -11,7 +11,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use multiprocess::{
-    Event, Executor, Future, ReturnWhen, ShutdownMode, TaskError, TerminateError, as_completed,
+    Event, Executor, Future, PoolError, ReturnWhen, ShutdownMode, TaskError, TerminateError, as_completed,
     wait_futures_timeout,
 };
 use support::until;
@@ -203,9 +203,10 @@ fn threads_move_values_without_serializing_them() {
 }
 
 #[test]
-fn zero_workers_are_as_many_as_there_are_processors() {
+fn no_workers_are_refused() {
     let _test = support::test(60);
-    assert_eq!(Executor::threads(0).unwrap().workers(), multiprocess::cpu_count());
+    assert!(matches!(Executor::threads(0), Err(PoolError::NoWorkers)));
+    assert!(matches!(Executor::processes(0), Err(PoolError::NoWorkers)));
 }
 
 #[test]

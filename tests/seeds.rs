@@ -87,9 +87,10 @@ fn executor_tells_each_page_and_each_error() {
     assert!(output.status.success());
     let lines = String::from_utf8(output.stdout).unwrap();
     let has = |end: &str| assert!(lines.lines().any(|line| line.ends_with(end)), "{end}: {lines}");
-    ["/1 has 1000 bytes", "/20 has 20000 bytes", "/300 has 300000 bytes"].map(has);
+    ["/1 has 1000 bytes", "/20 has 20000 bytes", "/300 has 300000 bytes"].into_iter().for_each(has);
     ["/404 was not loaded: status 404", "1:1/ was not loaded: connection refused", "http is all I know"]
-        .map(has);
+        .into_iter()
+        .for_each(has);
     assert_eq!(lines.lines().count(), 6);
     assert!(String::from_utf8_lossy(&output.stderr).contains("http is all I know")); // the panic, as any
 }

@@ -34,7 +34,8 @@ pub(crate) trait Helper: Send + Sync {
     fn help(&self, seat: &Arc<dyn Seat>, until: Deadline);
 
     /// Asked by `cancel` for a task that was not started: whether it never will be, if the cell is cancelled now. No lock
-    /// of the cell is held. It may drop the promise, which cancels the cell, too.
+    /// of the cell is held. Whoever recalls a task settles it, or drops its promise, which cancels the cell, and wakes
+    /// those who sleep in `help` elsewhere than in their seat.
     fn recall(&self, _ticket: u64) -> bool {
         true
     }
@@ -43,20 +44,14 @@ pub(crate) trait Helper: Send + Sync {
     fn has_begun(&self, _ticket: u64) -> bool {
         false
     }
-
-    /// A cell was settled by a cancel. Whoever sleeps in `help`, and elsewhere than in its seat, must look again.
-    fn nudge(&self) {}
 }
 
 /// Where somebody sleeps who waits for one result.
 pub(crate) trait Seat: Send + Sync {
     fn is_done(&self) -> bool;
 
-    /// Sleeps until the result is there, somebody pokes, or the time is up.
+    /// Sleeps until the result is there or the time is up.
     fn sleep(&self, until: Deadline);
-
-    /// Wakes whoever sleeps here, that it may see what else there is to do.
-    fn poke(&self);
 }
 
 pub(crate) type Callback = Box<dyn FnOnce() + Send>;
@@ -72,7 +67,6 @@ pub(crate) struct Cell<R> {
 struct Inner<R> {
     /// `None` = not there yet, or taken.
     outcome: Option<Result<R, TaskError>>,
-    poked: bool,
     /// Of the last poll: only that one counts.
     waker: Option<Waker>,
     /// Those who wait for many, and what they call this one.
@@ -99,7 +93,6 @@ impl<R> Cell<R> {
     pub(crate) fn new(helper: Option<(Arc<dyn Helper>, u64)>) -> Cell<R> {
         let inner = Inner {
             outcome: None,
-            poked: false,
             waker: None,
             watchers: Vec::new(),
             callbacks: VecDeque::new(),
@@ -154,9 +147,6 @@ impl<R> Cell<R> {
         let inner = self.inner.lock();
         if self.state() == PENDING {
             self.store(inner, Err(TaskError::Cancelled));
-            if let Some((helper, _)) = &self.helper {
-                helper.nudge();
-            }
         }
     }
 
@@ -295,16 +285,7 @@ impl<R: Send> Seat for Cell<R> {
 
     fn sleep(&self, until: Deadline) {
         let mut inner = self.inner.lock();
-        while !self.is_settled() && !mem::take(&mut inner.poked) {
-            if !sleep_once(&self.changed, &mut inner, until) {
-                return;
-            }
-        }
-    }
-
-    fn poke(&self) {
-        self.inner.lock().poked = true;
-        self.changed.notify_all();
+        while !self.is_settled() && sleep_once(&self.changed, &mut inner, until) {}
     }
 }
 

@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use super::error::TaskError;
 use super::future::Future;
 use super::promise::promise;
-use crate::process::panics;
+use crate::process::{Panic, catch, listen};
 
 type Task = Box<dyn FnOnce() + Send>;
 
@@ -44,7 +44,7 @@ struct Queue {
 
 impl Crew {
     pub(crate) fn new(size: usize) -> io::Result<Crew> {
-        panics::listen();
+        listen();
         let crew = Crew { shared: Arc::default(), threads: Mutex::default(), size };
         for number in 1..=size {
             let shared = Arc::clone(&crew.shared);
@@ -121,10 +121,7 @@ thread_local! {
 }
 
 fn run<R>(work: impl FnOnce() -> R) -> Result<R, TaskError> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
-        let (message, location) = panics::text_and_place(&*payload);
-        TaskError::Panicked { message, location }
-    })
+    catch(work).map_err(|Panic { message, location }| TaskError::Panicked { message, location })
 }
 
 impl Shared {

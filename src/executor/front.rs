@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -13,7 +14,7 @@ use super::error::TaskError;
 use super::future::Future;
 use super::map::Map;
 use super::progress::{Progress, Tally};
-use crate::process::{SpawnFailure, cpu_count};
+use crate::pool::{Pool, PoolError};
 
 /// Runs tasks in threads or in processes, and gives back a [`Future`] for each.
 ///
@@ -39,19 +40,20 @@ use crate::process::{SpawnFailure, cpu_count};
 ///
 /// A task that waits for another one of the same executor keeps a worker from running it: give it enough workers.
 ///
-/// Dropped, it waits for its tasks as [`ShutdownMode::Wait`] does; while a panic passes by, it cancels those that did
-/// not start first.
+/// Dropped, it waits for its tasks as [`ShutdownMode::Wait`] does. Dropped because of a panic, it waits for none: those that
+/// did not start are cancelled, and processes are killed.
 #[doc(alias = "ThreadPoolExecutor")]
 #[doc(alias = "ProcessPoolExecutor")]
 #[doc(alias = "concurrent.futures")]
 pub struct Executor {
     workers: Workers,
     tally: Mutex<Option<Arc<Tally>>>,
-    left: Mutex<bool>,
+    left_alone: AtomicBool,
 }
 
 enum Workers {
     Threads(Crew),
+    Processes(Pool),
 }
 
 /// What becomes of the tasks that are still there at [`Executor::shutdown`].
@@ -83,32 +85,61 @@ impl fmt::Display for TerminateError {
 impl std::error::Error for TerminateError {}
 
 impl Executor {
-    /// An executor of so many threads; 0 = as many as [`cpu_count`] says.
+    /// An executor of so many threads. [`cpu_count`](crate::cpu_count) knows how many run at a time.
     ///
     /// The threads start at once and end with the executor. They are named `executor-1` and so on.
     ///
     /// # Errors
     ///
-    /// [`SpawnFailure::Io`]: the kernel refused a thread.
-    pub fn threads(workers: usize) -> Result<Executor, SpawnFailure> {
-        Ok(Executor::new(Workers::Threads(Crew::new(size(workers))?)))
+    /// [`PoolError::NoWorkers`], or [`PoolError::Io`]: the kernel refused a thread.
+    pub fn threads(workers: usize) -> Result<Executor, PoolError> {
+        match workers {
+            0 => Err(PoolError::NoWorkers),
+            _ => Ok(Executor::new(Workers::Threads(Crew::new(workers).map_err(PoolError::Io)?))),
+        }
+    }
+
+    /// An executor of so many processes. They are on their way when this returns, and end with the executor.
+    ///
+    /// A process that dies fails exactly the task that it had begun, and is replaced. To say more about them, make one
+    /// [from](Executor::from) a [`Pool`].
+    ///
+    /// # Errors
+    ///
+    /// See [`PoolError`].
+    ///
+    /// ```
+    /// multiprocess::testing!();
+    /// use multiprocess::{Executor, TaskError};
+    ///
+    /// let executor = Executor::processes(2)?;
+    /// let good = executor.submit(|n: u32| n * 2, 21);
+    /// let bad = executor.submit(|code| -> u32 { std::process::exit(code) }, 3);
+    /// assert_eq!(good.result()?, 42);
+    /// assert!(matches!(bad.result(), Err(TaskError::WorkerDied { status, .. }) if status.code() == Some(3)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn processes(workers: usize) -> Result<Executor, PoolError> {
+        Ok(Executor::from(Pool::new(workers)?))
     }
 
     fn new(workers: Workers) -> Executor {
-        Executor { workers, tally: Mutex::new(None), left: Mutex::new(false) }
+        Executor { workers, tally: Mutex::new(None), left_alone: AtomicBool::new(false) }
     }
 
     /// How many workers it has.
     pub fn workers(&self) -> usize {
         match &self.workers {
             Workers::Threads(crew) => crew.size(),
+            Workers::Processes(pool) => pool.workers(),
         }
     }
 
     /// Has a worker call `f(args)`.
     ///
     /// Does not wait: tasks queue up without a bound; see [`map`](Executor::map) for a bounded way. What goes wrong, with the task or
-    /// because of a shutdown before, is told by the future. Tasks begin in the order they were submitted.
+    /// because of a shutdown before, is told by the future. Tasks begin in the order they were submitted, or nearly so: worker
+    /// processes are given a few ahead.
     pub fn submit<A, R>(&self, f: fn(A) -> R, args: A) -> Future<R>
     where
         A: Serialize + DeserializeOwned + Send + 'static,
@@ -135,6 +166,7 @@ impl Executor {
     {
         match &self.workers {
             Workers::Threads(crew) => crew.submit(move || f(args)),
+            Workers::Processes(pool) => pool.apply_async(f, args).into_future(),
         }
     }
 
@@ -146,6 +178,7 @@ impl Executor {
     {
         match &self.workers {
             Workers::Threads(crew) => crew.submit_many(f, args),
+            Workers::Processes(pool) => pool.submit_many(f, &args),
         }
     }
 
@@ -192,16 +225,44 @@ impl Executor {
     /// Blocks as `mode` says, until callbacks have returned, too. Called by a callback or by a task, it does not wait:
     /// that would be for itself. It can be called again, in another mode.
     pub fn shutdown(&self, mode: ShutdownMode) {
-        *self.left.lock() = mode == ShutdownMode::NoWait;
+        self.close();
+        if mode == ShutdownMode::CancelPending {
+            self.cancel_pending();
+        }
+        if mode == ShutdownMode::NoWait || is_calling_back() {
+            self.leave_alone();
+        } else {
+            self.join();
+        }
+    }
+
+    fn close(&self) {
         match &self.workers {
-            Workers::Threads(crew) => {
-                crew.close();
-                if mode == ShutdownMode::CancelPending {
-                    crew.cancel_pending();
-                }
-                if mode != ShutdownMode::NoWait && !is_calling_back() {
-                    crew.join();
-                }
+            Workers::Threads(crew) => crew.close(),
+            Workers::Processes(pool) => pool.close(),
+        }
+    }
+
+    fn cancel_pending(&self) {
+        match &self.workers {
+            Workers::Threads(crew) => crew.cancel_pending(),
+            Workers::Processes(pool) => pool.cancel_pending(),
+        }
+    }
+
+    /// Not even the drop waits from now on.
+    fn leave_alone(&self) {
+        self.left_alone.store(true, Relaxed);
+        if let Workers::Processes(pool) = &self.workers {
+            pool.leave_alone();
+        }
+    }
+
+    fn join(&self) {
+        match &self.workers {
+            Workers::Threads(crew) => crew.join(),
+            Workers::Processes(pool) => {
+                let _ = pool.join(); // it is closed
             }
         }
     }
@@ -215,19 +276,28 @@ impl Executor {
     pub fn terminate_workers(&self) -> Result<(), TerminateError> {
         match &self.workers {
             Workers::Threads(_) => Err(TerminateError::Unsupported),
+            Workers::Processes(pool) => {
+                pool.terminate();
+                Ok(())
+            }
         }
     }
 }
 
-fn size(workers: usize) -> usize {
-    if workers == 0 { cpu_count() } else { workers }
+impl From<Pool> for Executor {
+    /// An executor of the processes of `pool`, with all that was said to its [builder](Pool::builder): start method, initializer,
+    /// retries, time limits. Unlike the pool, the executor waits for its tasks when it is dropped.
+    fn from(pool: Pool) -> Executor {
+        Executor::new(Workers::Processes(pool))
+    }
 }
 
 impl Drop for Executor {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shutdown(ShutdownMode::CancelPending);
-        } else if !*self.left.lock() {
+            self.close();
+            self.cancel_pending();
+        } else if !*self.left_alone.get_mut() {
             self.shutdown(ShutdownMode::Wait);
         }
     }
@@ -237,6 +307,7 @@ impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.workers {
             Workers::Threads(_) => "threads",
+            Workers::Processes(_) => "processes",
         };
         f.debug_struct("Executor").field(kind, &self.workers()).finish_non_exhaustive()
     }

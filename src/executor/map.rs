@@ -50,19 +50,32 @@ where
         Map { executor, tally, f, items, chunk_size: 1, ahead, under_way, ready }
     }
 
-    /// So many items make one task: fewer and larger ones cost less. 1 if not said, and 1 if 0.
+    /// So many items make one task: fewer and larger ones cost less. 1 if not said.
     ///
     /// The items of a chunk run one after the other in one worker. A panic is that of its item only; a worker that
     /// dies fails its whole chunk.
+    ///
+    /// # Panics
+    ///
+    /// If `items` is 0.
+    #[doc(alias = "chunksize")]
+    #[track_caller]
     pub fn chunk_size(mut self, items: usize) -> Self {
-        self.chunk_size = items.max(1);
+        assert!(items > 0, "a chunk must hold something");
+        self.chunk_size = items;
         self
     }
 
-    /// So many chunks are under way or done and not asked for, at most. 8 for each worker if not said, and 1 if 0.
+    /// So many chunks are under way or done and not asked for, at most. 8 for each worker if not said.
+    ///
+    /// # Panics
+    ///
+    /// If `chunks` is 0.
     #[doc(alias = "buffersize")]
+    #[track_caller]
     pub fn ahead(mut self, chunks: usize) -> Self {
-        self.ahead = chunks.max(1);
+        assert!(chunks > 0, "nothing would ever run");
+        self.ahead = chunks;
         self
     }
 

@@ -17,7 +17,6 @@ mod map;
 mod progress;
 mod promise;
 
-#[allow(unused_imports)] // the engine of processes is not there yet
 pub(crate) use cell::{Helper, Seat};
 pub use error::{NotDone, TaskError, TryResultError};
 pub use front::{Executor, ShutdownMode, TerminateError};
@@ -28,5 +27,4 @@ pub use gather::{
 };
 pub use map::Map;
 pub use progress::Progress;
-#[allow(unused_imports)]
 pub(crate) use promise::{Promise, helped_promise, promise};

@@ -119,6 +119,11 @@ impl Engine {
         recalled
     }
 
+    /// Whether a worker is at the task.
+    pub(crate) fn has_begun(&self, ticket: u64) -> bool {
+        self.state.lock().has_begun(ticket)
+    }
+
     /// Takes back everything that has not begun and that nobody waits for any more.
     pub(crate) fn recall_unwanted(&self) {
         self.change(State::recall_unwanted);
@@ -334,6 +339,10 @@ impl Helper for Engine {
     fn recall(&self, ticket: u64) -> bool {
         Engine::recall(self, ticket..=ticket)
     }
+
+    fn has_begun(&self, ticket: u64) -> bool {
+        Engine::has_begun(self, ticket)
+    }
 }
 
 /// Where tasks are added to a pool.
@@ -393,10 +402,6 @@ impl Seat for End {
             self.changed.wait_for(&mut lock, time);
         }
     }
-
-    fn poke(&self) {
-        self.changed.notify_all();
-    }
 }
 
 /// Runs `f`, whose threads get no signals: those are for the program's own.
@@ -416,12 +421,20 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) struct Crew {
     pub(crate) engine: Arc<Engine>,
     thread: Option<JoinHandle<()>>,
+    /// Nobody waits for it: its thread and workers end by themselves, when they have nothing left to do.
+    left_alone: AtomicBool,
 }
 
 impl Crew {
     pub(crate) fn start(setup: Setup) -> Result<Crew, PoolError> {
         let (engine, thread) = Engine::start(setup)?;
-        Ok(Crew { engine, thread: Some(thread) })
+        Ok(Crew { engine, thread: Some(thread), left_alone: AtomicBool::new(false) })
+    }
+
+    /// It is closed, and its drop neither terminates it nor waits.
+    pub(crate) fn leave_alone(&self) {
+        self.engine.close();
+        self.left_alone.store(true, Relaxed);
     }
 }
 
@@ -429,6 +442,9 @@ impl Drop for Crew {
     fn drop(&mut self) {
         if self.engine.forks != forks() {
             return std::mem::forget(self.thread.take());
+        }
+        if *self.left_alone.get_mut() {
+            return;
         }
         self.engine.terminate();
         let Some(thread) = self.thread.take() else { return };

@@ -199,6 +199,12 @@ impl Hand {
         self.jobs.iter().enumerate().filter_map(|(slot, posted)| Some((slot, posted.as_ref()?)))
     }
 
+    /// Whether it has begun the task with this ticket, and is not done.
+    pub(super) fn is_at(&self, ticket: u64) -> bool {
+        let mut posted = self.posted().filter(|(_, posted)| posted.job.ticket == ticket);
+        posted.any(|(slot, posted)| self.started(slot, posted).is_some())
+    }
+
     fn started(&self, slot: usize, posted: &Posted) -> Option<u64> {
         self.lane.slot(slot as u32).started(posted.job.ticket)
     }

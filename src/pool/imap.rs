@@ -242,10 +242,6 @@ impl<R: Send> Seat for Basket<R> {
             }
         }
     }
-
-    fn poke(&self) {
-        self.changed.notify_all();
-    }
 }
 
 /// The completion of a chunk.

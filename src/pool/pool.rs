@@ -13,8 +13,8 @@ use super::error::{PoolError, PoolJoinError};
 use super::imap::Imap;
 use super::job::Terms;
 use super::result::AsyncResult;
-use super::tasks::Tasks;
-use crate::executor::TaskError;
+use super::tasks::{Tasks, submit_many};
+use crate::executor::{Future, TaskError};
 
 /// Worker processes that run functions of this program, and give their results back.
 ///
@@ -82,6 +82,25 @@ impl Pool {
     /// The ways to give tasks to it, with more to say about them: chunk size, retries, time limit.
     pub fn tasks(&self) -> Tasks<'_> {
         Tasks::new(&self.crew.engine, self.terms)
+    }
+
+    /// One task for many arguments, each of which has a result of its own.
+    pub(crate) fn submit_many<A, R>(&self, f: fn(A) -> R, args: &[A]) -> Future<Vec<Result<R, TaskError>>>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
+        submit_many(&self.crew.engine, f, args, self.terms)
+    }
+
+    /// Cancels what has not begun.
+    pub(crate) fn cancel_pending(&self) {
+        self.crew.engine.cancel_all();
+    }
+
+    /// Takes no more tasks; those that are there are done, whether this is dropped or not.
+    pub(crate) fn leave_alone(&self) {
+        self.crew.leave_alone();
     }
 
     /// How many workers it has.

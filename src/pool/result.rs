@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::job::Completion;
 use super::payload::Payload;
+use super::piece::Piece;
 use super::task::Outcome;
 use crate::executor::{Future, NotDone, Promise, TaskError, TryResultError};
 use crate::process::catch;
@@ -131,6 +132,16 @@ impl<R: DeserializeOwned + Send + 'static> Completion for One<R> {
             Outcome::Returned(payload) | Outcome::Mixed(payload, _) => open(payload),
             Outcome::Failed(failure) => Err(failure.into()),
         }));
+    }
+}
+
+/// The completion of a chunk with so many arguments, each of which has a result of its own.
+pub(super) struct Each<R>(pub(super) Promise<Vec<Result<R, TaskError>>>, pub(super) usize);
+
+impl<R: DeserializeOwned + Send + 'static> Completion for Each<R> {
+    fn complete(self: Box<Self>, outcome: Result<Outcome, TaskError>) {
+        let Each(promise, length) = *self;
+        promise.finish(outcome.map(|outcome| Piece::of(Ok(outcome), length).collect()));
     }
 }
 

@@ -424,6 +424,11 @@ impl State {
         self.phase != Phase::Open && self.outstanding == 0 && self.hands.iter().all(Option::is_none)
     }
 
+    /// Whether a worker is at the task.
+    pub(super) fn has_begun(&self, ticket: u64) -> bool {
+        self.hands.iter().flatten().any(|hand| hand.is_at(ticket))
+    }
+
     /// By what the living workers live.
     pub(super) fn tokens(&self) -> Vec<u32> {
         let living = self.hands.iter().flatten().filter(|hand| !hand.dying);

@@ -9,11 +9,12 @@ use serde::de::DeserializeOwned;
 use super::engine::{Engine, Work};
 use super::gather::{finished, gather, join};
 use super::imap::Imap;
-use super::job::Terms;
+use super::job::{Completion, Terms};
 use super::payload::Payload;
-use super::result::{AsyncResult, One};
+use super::result::{AsyncResult, Each, One};
 use super::task;
-use crate::executor::{Future, TaskError, helped_promise};
+use crate::executor::{Future, Promise, TaskError, helped_promise};
+use crate::process::Call;
 
 /// The ways to give tasks to a [`Pool`](crate::Pool), with more to say about them; from
 /// [`Pool::tasks`](crate::Pool::tasks).
@@ -187,19 +188,48 @@ impl<'a> Tasks<'a> {
     }
 }
 
+/// Gives one task to a pool that is a call of `f` for each of many arguments.
+pub(super) fn submit_many<A, R>(
+    engine: &Arc<Engine>,
+    f: fn(A) -> R,
+    args: &[A],
+    terms: Terms,
+) -> Future<Vec<Result<R, TaskError>>>
+where
+    A: Serialize + DeserializeOwned,
+    R: Serialize + DeserializeOwned + Send + 'static,
+{
+    let done = |promise| Box::new(Each(promise, args.len())) as Box<dyn Completion>;
+    submit_as(engine, task::chunk(f), args, terms, done)
+}
+
 /// Gives one task to a pool.
 pub(crate) fn submit<A, R>(engine: &Arc<Engine>, f: fn(A) -> R, args: A, terms: Terms) -> Future<R>
 where
     A: Serialize + DeserializeOwned,
     R: Serialize + DeserializeOwned + Send + 'static,
 {
-    let payload = || Payload::of(&args).map_err(|message| TaskError::Arguments { message });
-    let work = task::single(f).and_then(|call| Ok(Work { call, payload: payload()?, terms }));
+    submit_as(engine, task::single(f), &args, terms, |promise| Box::new(One(promise)))
+}
+
+fn submit_as<A, R>(
+    engine: &Arc<Engine>,
+    call: Result<Call, TaskError>,
+    args: &A,
+    terms: Terms,
+    done: impl FnOnce(Promise<R>) -> Box<dyn Completion>,
+) -> Future<R>
+where
+    A: Serialize + ?Sized,
+    R: Send + 'static,
+{
+    let payload = || Payload::of(args).map_err(|message| TaskError::Arguments { message });
+    let work = call.and_then(|call| Ok(Work { call, payload: payload()?, terms }));
     match work {
         Ok(work) => engine.submit(|intake| {
             let ticket = intake.next_ticket();
             let (promise, future) = helped_promise(Arc::clone(engine) as _, ticket);
-            intake.add(ticket, work, Box::new(One(promise)));
+            intake.add(ticket, work, done(promise));
             future
         }),
         Err(error) => finished(Err(error)),

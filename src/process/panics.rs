@@ -56,16 +56,10 @@ fn note(info: &PanicHookInfo<'_>) {
 
 /// The panic that this thread has just caught.
 pub(crate) fn caught(payload: &(dyn Any + Send)) -> Outcome<()> {
-    let (message, location) = text_and_place(payload);
-    Outcome::Panicked { message, location }
+    Outcome::Panicked { message: message(payload), location: PLACE.take() }
 }
 
-/// The text of the panic that this thread has just caught, and where it was; empty if [`listen`] was not called.
-pub(crate) fn text_and_place(payload: &(dyn Any + Send)) -> (String, String) {
-    (message(payload), PLACE.take())
-}
-
-/// A panic's text and place; the place is empty if nobody knows, as in a process that is no child.
+/// A panic's text and place; the place is empty if [`listen`] was not called.
 pub(crate) struct Panic {
     pub(crate) message: String,
     pub(crate) location: String,

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use common::support::{Status, census, fork};
-use common::{bytes, peer, socket, support};
+use common::{bytes, limit_descriptors, peer, send_packet, socket, support};
 use ipc_pipe::{Connection, RecvError, SendError, TryRecvError, pipe};
 use ipc_shm::{Descriptor, SharedMemory};
 use ipc_sync::Lock;
@@ -134,12 +134,6 @@ fn receiver_out_of_descriptors_loses_that_message_only() {
     assert_eq!(child.wait(), Status::Code(0));
 }
 
-fn limit_descriptors(count: u64) {
-    let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
-    // SAFETY: the limit lives during the call.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
-}
-
 #[test]
 fn constructors_at_the_limit_fail_and_leave_nothing() {
     let _test = support::test(20);
@@ -216,12 +210,12 @@ fn stray_packets_cost_nothing() {
     let before = census();
     let file = File::open("/dev/null").unwrap();
     for round in 0..20u32 {
-        send_packet(&stray, &[0; 1], &[]);
-        send_packet(&stray, &[1; 16], &[file.as_raw_fd(); 3]);
-        send_packet(&stray, &[2; 1000], &[file.as_raw_fd(); 200]);
+        assert!(send_packet(&stray, &[0; 1], &[]));
+        assert!(send_packet(&stray, &[1; 16], &[file.as_raw_fd(); 3]));
+        assert!(send_packet(&stray, &[2; 1000], &[file.as_raw_fd(); 200]));
         let mut announcement = [0; 16];
         announcement[..4].copy_from_slice(&u32::from_be_bytes(*b"mpfd").to_ne_bytes());
-        send_packet(&stray, &announcement, &[file.as_raw_fd()]);
+        assert!(send_packet(&stray, &announcement, &[file.as_raw_fd()]));
         if round % 3 == 0 {
             assert!(matches!(there.recv_timeout::<u8>(Duration::from_millis(5)), Err(TryRecvError::Empty)));
         }
@@ -233,30 +227,4 @@ fn stray_packets_cost_nothing() {
     drop(file);
     let after = census();
     assert_eq!(after, before);
-}
-
-fn send_packet(socket: &OwnedFd, bytes: &[u8], descriptors: &[i32]) {
-    let rights = size_of_val(descriptors);
-    let mut control = [0u64; 128];
-    let mut slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: a msghdr may be zero; the control buffer is aligned and has room for 200 numbers and a header.
-    unsafe {
-        let mut header: libc::msghdr = std::mem::zeroed();
-        header.msg_iov = &mut slice;
-        header.msg_iovlen = 1;
-        if rights > 0 {
-            header.msg_control = control.as_mut_ptr().cast();
-            header.msg_controllen = libc::CMSG_SPACE(rights as u32) as usize;
-            let message = libc::CMSG_FIRSTHDR(&header);
-            (*message).cmsg_level = libc::SOL_SOCKET;
-            (*message).cmsg_type = libc::SCM_RIGHTS;
-            (*message).cmsg_len = libc::CMSG_LEN(rights as u32) as usize;
-            std::ptr::copy_nonoverlapping(
-                descriptors.as_ptr().cast::<u8>(),
-                libc::CMSG_DATA(message),
-                rights,
-            );
-        }
-        assert!(libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_DONTWAIT) >= 0);
-    }
 }

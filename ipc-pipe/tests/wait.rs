@@ -114,6 +114,7 @@ fn dead_peer_is_ready() {
 
 #[test]
 fn end_that_was_moved_or_is_in_use_is_ready_for_its_error() {
+    let _same_memory_for_all_tests = Event::new().unwrap();
     let _test = support::test(20);
     let (here, there) = pipe().unwrap();
     let (mine, yours) = pipe().unwrap();

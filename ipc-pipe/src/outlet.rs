@@ -143,9 +143,9 @@ impl Here<Outlet> {
         if let Some(extent) = store.allot(length, token) {
             return Ok(extent);
         }
-        let found = Cell::new(None);
+        let (found, end) = (Cell::new(None), self.cursor.producer.position());
         let is_found = |_: &Words| {
-            store.reclaim();
+            store.reclaim(end);
             let extent = store.allot(length, token);
             let is_found = extent.is_some();
             found.set(extent);

@@ -229,6 +229,15 @@ impl Sender {
         self.payload_until(length, Deadline::NOW)
     }
 
+    /// As [`payload`](Sender::payload); waits for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_payload`](Sender::try_payload).
+    pub fn payload_timeout(&self, length: usize, timeout: Duration) -> Result<Payload, TrySendError> {
+        self.payload_until(length, Deadline::after(timeout))
+    }
+
     /// Hands a payload over: a few instructions, whatever its size. One of another pipe, or that was copied when it was
     /// received, is copied. Waits for room in the ring, as a short message does.
     ///

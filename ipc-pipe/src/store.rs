@@ -116,14 +116,15 @@ impl Store {
         Some(Extent { store: self.clone(), first, length, word, forks: forks() })
     }
 
-    /// Takes back what dead processes hold. Only for the writer of this direction.
+    /// Takes back what dead processes hold, or were about to send. Only for the writer of this direction, which has published
+    /// everything before `end`.
     #[cold]
-    pub(crate) fn reclaim(&self) {
+    pub(crate) fn reclaim(&self, end: u64) {
         let Ok(registry) = Registry::get() else { return };
         let mut at = 0;
         while let Some(entry) = self.table.get(at) {
             let word = entry.word.load(Acquire);
-            let unread = self.is_unread(entry.frame.load(Acquire));
+            let unread = self.is_unread(entry.frame.load(Acquire), end);
             let left = word & SENT != 0 || is_of_the_dead(registry, holder(word));
             if word != 0 && !unread && left {
                 let _ = entry.word.compare_exchange(word, 0, AcqRel, Relaxed);
@@ -132,10 +133,11 @@ impl Store {
         }
     }
 
-    /// Whether a frame is still to be taken.
-    fn is_unread(&self, frame: u64) -> bool {
-        let direction = (frame >> 63) as usize;
-        frame != NONE && self.words[direction].taken() <= frame & !(1 << 63)
+    /// Whether a frame is still to be taken. One in the other direction may be about to be published.
+    fn is_unread(&self, frame: u64, end: u64) -> bool {
+        let (direction, position) = ((frame >> 63) as u32, frame & !(1 << 63));
+        let is_there = direction != self.direction || position < end;
+        frame != NONE && is_there && self.words[direction as usize].taken() <= position
     }
 
     /// Takes the extent that `frame` names, for `token`. `None` = the frame lies.

@@ -154,3 +154,100 @@ fn receive_of_a_descriptor_dies_at_any_instruction() {
     .run_last(LAST)
     .assert_clean();
 }
+
+/// All that a store holds, so that nothing of it may be lost with the dead.
+const ALL: usize = 64 << 20;
+
+#[test]
+fn handing_over_dies_at_any_instruction() {
+    let _test = support::test(600);
+    Script::new(
+        "hand over",
+        scene,
+        |(here, _), stage| {
+            enter();
+            let payload = here.payload(ALL).unwrap();
+            stage.begin();
+            here.send_payload(payload).unwrap();
+            stage.end();
+        },
+        |(here, there), fate| {
+            match there.receiver().recv_payload_timeout(Duration::from_millis(3)) {
+                Ok(payload) => assert_eq!(payload.len(), ALL),
+                Err(TryRecvError::Empty) => assert!(!fate.finished, "lost"),
+                Err(error) => panic!("{error}"),
+            }
+            hand_all_over(here, there);
+        },
+    )
+    .run_last(LAST)
+    .assert_clean();
+}
+
+#[test]
+fn taking_a_payload_dies_at_any_instruction() {
+    let _test = support::test(600);
+    Script::new(
+        "take a payload",
+        || {
+            let (here, there) = scene();
+            let mut sender = support::fork(|| {
+                (1..=2).for_each(|i| here.send_payload(here.payload(i * ALL / 4).unwrap()).unwrap());
+            });
+            assert_eq!(sender.wait(), support::Status::Code(0));
+            (here, there)
+        },
+        |(_, there), stage| {
+            enter();
+            stage.begin();
+            drop(there.recv_payload().unwrap());
+            stage.end();
+        },
+        |(here, there), fate| {
+            let first = there.receiver().recv_payload_timeout(LONG).unwrap();
+            assert!(first.len() == ALL / 2 || first.len() == ALL / 4 && !fate.finished);
+            if first.len() == ALL / 4 {
+                assert_eq!(there.receiver().recv_payload_timeout(LONG).unwrap().len(), ALL / 2);
+            }
+            drop(first);
+            hand_all_over(here, there);
+        },
+    )
+    .run_last(LAST)
+    .assert_clean();
+}
+
+#[test]
+fn loan_dies_at_any_instruction() {
+    let _test = support::test(600);
+    Script::new(
+        "loan",
+        scene,
+        |(here, _), stage| {
+            enter();
+            stage.begin();
+            let mut loan = here.loan(100).unwrap();
+            loan.write_at(0, &[1; 100]).unwrap();
+            loan.send().unwrap();
+            stage.end();
+        },
+        |(here, there), fate| {
+            let first = there.recv_bytes_timeout(Duration::from_millis(3));
+            match first {
+                Ok(message) => assert_eq!(message, [1; 100]),
+                Err(error) => assert!(matches!(error, TryRecvError::Empty) && !fate.finished),
+            }
+            here.send_bytes(&[2; 100]).unwrap();
+            assert_eq!(there.recv_bytes_timeout(LONG).unwrap(), [2; 100]);
+        },
+    )
+    .run()
+    .assert_clean();
+}
+
+fn hand_all_over(here: &Connection, there: &Connection) {
+    let all = here.sender().try_payload(ALL).expect("what the dead held is free again");
+    here.send_payload(all).unwrap();
+    assert_eq!(there.receiver().recv_payload_timeout(LONG).unwrap().len(), ALL);
+    assert!(matches!(there.try_recv_bytes(), Err(TryRecvError::Empty)));
+}

@@ -29,7 +29,7 @@ use super::error::PoolError;
 use super::job::{Completion, Finished, Job, Terms};
 use super::payload::Payload;
 use super::setup::Setup;
-use super::state::{Phase, State};
+use super::state::State;
 use super::table::Table;
 use super::worker::now;
 use crate::executor::{Helper, Seat, TaskError};
@@ -148,7 +148,7 @@ impl Engine {
 
     /// Whether it takes tasks.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.state.lock().phase(), Phase::Open | Phase::Broken(_))
+        self.state.lock().is_open()
     }
 
     /// Waits until a closed or terminated pool has nothing left, neither tasks nor workers; false = the time was up.

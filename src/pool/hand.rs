@@ -1,5 +1,6 @@
 //! A worker as the pool sees it: its process, its connection, and what it has to do.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use ipc_pipe::{Connection, RecvError, SendError, TryRecvError, pipe};
@@ -11,7 +12,7 @@ use super::job::Job;
 use super::setup::Setup;
 use super::table::{Lane, SLOTS, Table};
 use super::task::{Offer, Reply};
-use super::worker::{self, Start};
+use super::worker::{self, Start, now};
 use crate::executor::TaskError;
 use crate::process::{ExitStatus, Process};
 
@@ -23,7 +24,9 @@ const FRAME: usize = 128;
 /// A worker has about so much work at a time: a lot of short tasks, or one long one and the next.
 const AHEAD: u64 = 100_000;
 /// A task that runs for so long keeps back those behind it.
-pub(super) const LONG: u64 = 200_000;
+const LONG: u64 = 200_000;
+/// A worker that begins nothing for so long is stopped, or starved.
+const STUCK: u64 = 10_000_000;
 
 /// One worker.
 pub(super) struct Hand {
@@ -38,10 +41,11 @@ pub(super) struct Hand {
     free: u64,
     /// Tasks with a time limit among them.
     pub(super) limited: usize,
-    /// Orders that were sent, bytes of all of them, and of those that it has certainly read.
+    /// How many orders were sent.
     orders: u64,
-    sent: usize,
-    read: usize,
+    /// Number and weight of those that it has not read, as far as we know, and what they weigh together.
+    unread: VecDeque<(u64, usize)>,
+    unread_weight: usize,
     /// Messages that came.
     results: u32,
     /// Tasks that it may still get.
@@ -58,8 +62,7 @@ pub(super) struct Hand {
 struct Posted {
     job: Job,
     number: u64,
-    /// `sent` behind it.
-    end: usize,
+    since: u64,
 }
 
 /// What became of an attempt to give a worker a task.
@@ -90,8 +93,8 @@ impl Hand {
             free: !0,
             limited: 0,
             orders: 0,
-            sent: 0,
-            read: 0,
+            unread: VecDeque::new(),
+            unread_weight: 0,
             results: 0,
             budget: setup.max_tasks,
             usual: 0,
@@ -128,13 +131,30 @@ impl Hand {
         self.token.is_some() && self.connection.is_some() && !self.dying && self.budget != Some(0)
     }
 
+    /// What it has to read or to do: what was recalled lies in its connection all the same.
+    pub(super) fn burden(&self) -> usize {
+        self.unread.len().max(self.load() as usize)
+    }
+
     /// Whether it should get a task that weighs so much: a second one keeps it from sleeping, more keep it from looking
-    /// up after each short one.
+    /// up after each short one. Its connection has room for it, so that nobody here waits for a worker.
     pub(super) fn has_room(&self, weight: usize) -> bool {
-        let load = self.load();
         let depth = (AHEAD / self.usual.max(1)).clamp(2, SLOTS as u64) as u32;
         let depth = if self.usual == 0 { 2 } else { depth };
-        load == 0 || load < depth && self.sent - self.read + weight + FRAME <= UNREAD
+        self.load() < depth && (self.unread.is_empty() || self.unread_weight + weight + FRAME <= UNREAD)
+    }
+
+    /// Finds out what it has read.
+    pub(super) fn settle(&mut self) {
+        let behind = (self.orders as u32).wrapping_sub(self.lane.orders());
+        let read = self.orders.saturating_sub(behind.into());
+        while let Some((number, weight)) = self.unread.front().copied() {
+            if number > read {
+                break;
+            }
+            self.unread.pop_front();
+            self.unread_weight -= weight;
+        }
     }
 
     /// Gives it a task.
@@ -153,11 +173,13 @@ impl Hand {
 
     fn post(&mut self, slot: u32, job: Job) {
         self.orders += 1;
-        self.sent += job.payload.weight() + FRAME;
+        let weight = job.payload.weight() + FRAME;
+        self.unread.push_back((self.orders, weight));
+        self.unread_weight += weight;
         self.free &= !(1 << slot);
         self.limited += usize::from(job.terms.time_limit.is_some());
         self.budget = self.budget.map(|budget| budget - 1);
-        self.jobs[slot as usize] = Some(Posted { job, number: self.orders, end: self.sent });
+        self.jobs[slot as usize] = Some(Posted { job, number: self.orders, since: now() });
     }
 
     /// Whether it has sent something.
@@ -215,9 +237,7 @@ impl Hand {
         self.jobs.get(slot)?.as_ref().filter(|posted| posted.job.ticket == ticket)?;
         self.usual =
             if self.usual == 0 { nanoseconds.max(1) } else { (self.usual * 7 + nanoseconds) / 8 + 1 };
-        let posted = self.take(slot)?;
-        self.read = self.read.max(posted.end);
-        Some(posted.job)
+        Some(self.take(slot)?.job)
     }
 
     /// It could not read its order of this number.
@@ -230,9 +250,6 @@ impl Hand {
         let posted = self.jobs[slot].take()?;
         self.free |= 1 << slot;
         self.limited -= usize::from(posted.job.terms.time_limit.is_some());
-        if self.free == !0 {
-            self.read = self.sent; // of what it was not to begin some may be left: it will not stay for long
-        }
         Some(posted)
     }
 
@@ -264,18 +281,25 @@ impl Hand {
         slots.into_iter().filter_map(|slot| self.recall(slot)).collect()
     }
 
-    /// Whether a task has been kept waiting by the one before it.
-    pub(super) fn is_behind(&self, now: u64) -> bool {
-        let long = |(slot, posted)| {
-            self.started(slot, posted).is_some_and(|began| now.saturating_sub(began) >= LONG)
-        };
-        self.load() >= 2 && self.posted().any(long)
+    /// In how many nanoseconds it will have kept back tasks for too long, if it comes to no other; `None` = there are none.
+    pub(super) fn patience_left(&self, now: u64) -> Option<u64> {
+        let begun = self.posted().find_map(|(slot, posted)| self.started(slot, posted));
+        match begun {
+            Some(_) if self.load() < 2 => None,
+            Some(begun) => Some(LONG.saturating_sub(now.saturating_sub(begun))),
+            None => {
+                let since = self.posted().map(|(_, posted)| posted.since).min()?;
+                Some(STUCK.saturating_sub(now.saturating_sub(since)))
+            }
+        }
     }
 
-    /// Takes back the task that it would come to last.
-    pub(super) fn give_up_one(&mut self) -> Option<Job> {
-        let last = self.posted().max_by_key(|(_, posted)| posted.number)?.0;
-        self.recall(last)
+    /// Takes back everything that it has not begun, in order. From now on it gets one task at a time, and the next.
+    pub(super) fn give_up_rest(&mut self) -> Vec<Job> {
+        self.usual = self.usual.max(LONG);
+        let mut slots: Vec<_> = self.posted().map(|(slot, posted)| (posted.number, slot)).collect();
+        slots.sort();
+        slots.into_iter().filter_map(|(_, slot)| self.recall(slot)).collect()
     }
 
     /// Kills it if a task has run for too long. Answers for how long nobody need look again.

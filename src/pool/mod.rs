@@ -34,3 +34,11 @@ pub use local::worker_state;
 pub use pool::Pool;
 pub use result::AsyncResult;
 pub use tasks::Tasks;
+
+#[allow(unused_imports)] // the executor's way in
+pub(crate) use {
+    engine::{Crew, Engine},
+    job::Terms,
+    setup::Setup,
+    tasks::submit,
+};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipc_sync::BACKSTOP;
 
 use super::error::PoolError;
-use super::hand::{Hand, LONG, Sent};
+use super::hand::{Hand, Sent};
 use super::job::{Finished, Job};
 use super::setup::Setup;
 use super::table::Table;
@@ -30,18 +30,6 @@ const STARTS: u32 = 6;
 /// After the first of them one waits for so long, then twice as long, and so on.
 const PAUSE: u64 = 5_000_000;
 
-/// Whether there will be more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Phase {
-    Open,
-    /// No more tasks; those that are there will be done.
-    Closed,
-    /// Nothing more is done.
-    Terminated,
-    /// No worker can be started, for this reason.
-    Broken(TaskError),
-}
-
 pub(super) struct State {
     setup: Setup,
     table: Table,
@@ -53,7 +41,12 @@ pub(super) struct State {
     last_ticket: u64,
     /// Tasks that were submitted and whose completion was not told yet.
     outstanding: usize,
-    phase: Phase,
+    /// No more tasks come; those that are there will be done.
+    closed: bool,
+    /// Nothing more is done.
+    terminated: bool,
+    /// No worker can be started any more, for this reason.
+    broken: Option<TaskError>,
     /// Counts up with everything that a worker does.
     clock: u64,
     /// Workers that were started, and how many of the last of them never said hello.
@@ -79,7 +72,9 @@ impl State {
             again: VecDeque::new(),
             last_ticket: 0,
             outstanding: 0,
-            phase: Phase::Open,
+            closed: false,
+            terminated: false,
+            broken: None,
             clock: 0,
             started: 0,
             failed_starts: 0,
@@ -104,8 +99,9 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn phase(&self) -> &Phase {
-        &self.phase
+    /// Whether it takes tasks.
+    pub(super) fn is_open(&self) -> bool {
+        !self.closed && !self.terminated
     }
 
     /// A number for the next task; it must be submitted before the lock is given back.
@@ -117,10 +113,11 @@ impl State {
     /// Takes a task in. Another reason than success is the task's error.
     pub(super) fn submit(&mut self, job: Job, finished: &mut Finished) {
         self.outstanding += 1;
-        match &self.phase {
-            Phase::Open => {}
-            Phase::Closed | Phase::Terminated => return finished.push(job, Err(TaskError::Closed)),
-            Phase::Broken(error) => return finished.push(job, Err(error.clone())),
+        if !self.is_open() {
+            return finished.push(job, Err(TaskError::Closed));
+        }
+        if let Some(error) = &self.broken {
+            return finished.push(job, Err(error.clone()));
         }
         self.queue.push_back((job.ticket, Some(job)));
         self.assign(finished);
@@ -129,10 +126,6 @@ impl State {
     /// Completions that were told.
     pub(super) fn told(&mut self, count: usize) {
         self.outstanding -= count;
-    }
-
-    pub(super) fn outstanding(&self) -> usize {
-        self.outstanding
     }
 
     /// Gives tasks to workers that have room for them.
@@ -165,7 +158,7 @@ impl State {
     fn best_hand(&self, weight: usize) -> Option<usize> {
         let hands = self.hands.iter().enumerate().filter_map(|(place, hand)| Some((place, hand.as_ref()?)));
         let able = hands.filter(|(_, hand)| hand.is_at_work() && hand.has_room(weight));
-        able.min_by_key(|(_, hand)| (hand.load(), u64::MAX - hand.last_used)).map(|(place, _)| place)
+        able.min_by_key(|(_, hand)| (hand.burden(), u64::MAX - hand.last_used)).map(|(place, _)| place)
     }
 
     fn give(&mut self, place: usize, job: Job, finished: &mut Finished) {
@@ -185,7 +178,7 @@ impl State {
         self.seen = self.table.shared.results();
         for place in 0..self.hands.len() {
             if self.hands[place].as_ref().is_some_and(Hand::has_told) {
-                self.hear(place, finished);
+                self.hear(place, false, finished);
             }
         }
         let now = now();
@@ -195,10 +188,13 @@ impl State {
         self.assign(finished);
     }
 
-    /// Takes everything that a worker has said.
-    fn hear(&mut self, place: usize, finished: &mut Finished) {
+    /// Takes everything that a worker has said, or, of a dead one, what it said before it could say so.
+    fn hear(&mut self, place: usize, dead: bool, finished: &mut Finished) {
         self.clock += 1;
-        while let Some(hand) = &mut self.hands[place] {
+        if let Some(hand) = &mut self.hands[place] {
+            hand.settle();
+        }
+        while let Some(hand) = self.hands[place].as_mut().filter(|hand| dead || hand.has_told()) {
             hand.last_used = self.clock;
             let (job, outcome) = match hand.receive() {
                 Some(Reply::Done { slot, ticket, nanoseconds, outcome }) => {
@@ -244,12 +240,15 @@ impl State {
             }
             self.mind(place, now);
         }
+        if let Some(error) = self.broken.clone() {
+            self.drop_waiting(&error, finished); // what the dead had not begun
+        }
         self.relieve(now, finished);
     }
 
     /// What else there is to see to at a worker.
     fn mind(&mut self, place: usize, now: u64) {
-        let nothing_left = self.phase == Phase::Closed && self.outstanding == 0;
+        let nothing_left = self.closed && self.outstanding == 0;
         let Some(hand) = &mut self.hands[place] else { return };
         if hand.is_spent() || nothing_left {
             hand.retire();
@@ -267,7 +266,7 @@ impl State {
     fn bury(&mut self, place: usize, finished: &mut Finished) {
         let Some(hand) = &self.hands[place] else { return };
         let Some(status) = hand.exit_status() else { return };
-        self.hear(place, finished); // what it said before is there by now
+        self.hear(place, true, finished); // what it said before is there by now
         let Some(mut hand) = self.hands[place].take() else { return };
         if !hand.has_begun() {
             self.failed_starts += 1;
@@ -289,7 +288,7 @@ impl State {
 
     fn fail(&mut self, mut job: Job, pid: u32, status: ExitStatus, finished: &mut Finished) {
         match job.terms {
-            _ if self.phase == Phase::Terminated => finished.push(job, Err(TaskError::Terminated)),
+            _ if self.terminated => finished.push(job, Err(TaskError::Terminated)),
             terms if job.overdue => {
                 finished.push(job, Err(TaskError::TimeLimit { limit: terms.time_limit.unwrap_or_default() }));
             }
@@ -303,8 +302,8 @@ impl State {
 
     /// Starts a worker where there is none, if there should be one.
     fn replace(&mut self, place: usize, now: u64, finished: &mut Finished) {
-        let wanted = self.phase == Phase::Open || self.phase == Phase::Closed && self.outstanding > 0;
-        if !wanted {
+        let wanted = self.is_open() || self.outstanding > 0 && !self.terminated;
+        if !wanted || self.broken.is_some() {
             return;
         }
         self.rest = self.rest.min(MOMENT);
@@ -326,11 +325,8 @@ impl State {
 
     /// There will be no workers any more: what waits for one fails.
     fn break_down(&mut self, error: TaskError, finished: &mut Finished) {
-        if !matches!(self.phase, Phase::Open | Phase::Closed) {
-            return;
-        }
+        let error = self.broken.get_or_insert(error).clone();
         self.drop_waiting(&error, finished);
-        self.phase = Phase::Broken(error);
     }
 
     fn drop_waiting(&mut self, error: &TaskError, finished: &mut Finished) {
@@ -340,19 +336,16 @@ impl State {
 
     /// Gives the tasks behind a long one to those who have none.
     fn relieve(&mut self, now: u64, finished: &mut Finished) {
-        let mut idle =
-            self.hands.iter().flatten().filter(|hand| hand.is_at_work() && hand.load() == 0).count();
-        if idle == 0 || !self.again.is_empty() || !self.queue.is_empty() {
+        self.hands.iter_mut().flatten().for_each(Hand::settle);
+        let mut idle = self.hands.iter().flatten().filter(|hand| hand.is_at_work() && hand.burden() == 0);
+        if idle.next().is_none() || !self.again.is_empty() || !self.queue.is_empty() {
             return;
         }
-        for place in 0..self.hands.len() {
-            let Some(hand) = &mut self.hands[place] else { continue };
-            if hand.load() >= 2 {
-                self.rest = self.rest.min(Duration::from_nanos(LONG));
-            }
-            if idle > 0 && hand.is_behind(now) {
-                self.again.extend(hand.give_up_one());
-                idle -= 1;
+        for hand in self.hands.iter_mut().flatten() {
+            match hand.patience_left(now) {
+                Some(0) => self.again.extend(hand.give_up_rest()),
+                Some(left) => self.rest = self.rest.min(Duration::from_nanos(left)),
+                None => {}
             }
         }
         self.assign(finished);
@@ -402,16 +395,14 @@ impl State {
 
     /// No more tasks.
     pub(super) fn close(&mut self) {
-        if self.phase == Phase::Open {
-            self.phase = Phase::Closed;
-        }
+        self.closed = true;
         self.looked = 0;
     }
 
     /// Nothing more is done: everything that is not done fails, and all workers are killed.
     pub(super) fn terminate(&mut self, finished: &mut Finished) {
         self.drop_waiting(&TaskError::Terminated, finished);
-        self.phase = Phase::Terminated;
+        self.terminated = true;
         for hand in self.hands.iter_mut().flatten() {
             hand.kill();
             hand.remains().into_iter().for_each(|(job, _)| finished.push(job, Err(TaskError::Terminated)));
@@ -421,7 +412,7 @@ impl State {
 
     /// Whether all is done and all workers are gone.
     pub(super) fn has_ended(&self) -> bool {
-        self.phase != Phase::Open && self.outstanding == 0 && self.hands.iter().all(Option::is_none)
+        !self.is_open() && self.outstanding == 0 && self.hands.iter().all(Option::is_none)
     }
 
     /// Whether a worker is at the task.

@@ -12,7 +12,8 @@
 //!
 //! lane
 //!    0     4  results    messages that this worker has sent, wrapping
-//!    4   124  zero
+//!    4     4  orders     messages that it has read, wrapping
+//!    8   120  zero
 //!  128  1024  64 slots
 //!
 //! slot
@@ -44,7 +45,7 @@ pub(super) const SLOTS: usize = 64;
 
 const KIND: Kind = Kind::new(
     *b"POOL",
-    "pool 1: results u32, bells u32 2, processor u32, lanes of 1152 at 128: results u32, 64 x {state u64, started u64}",
+    "pool 1: results u32, bells u32 2, processor u32, lanes of 1152 at 128: results u32, orders u32, 64 x {state u64, started u64}",
 );
 const LANES_AT: usize = size_of::<Shared>();
 
@@ -73,13 +74,16 @@ pub(super) struct Slot {
 
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
-struct Count(AtomicU32);
+struct Counts {
+    results: AtomicU32,
+    orders: AtomicU32,
+}
 
 /// What one worker and the pool look at.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Lane {
-    results: Count,
+    counts: Counts,
     slots: [Slot; SLOTS],
 }
 
@@ -93,7 +97,7 @@ unsafe impl Cells for Lane {}
 impl Shared {
     /// A message is on its way to the pool, from the worker of `lane`.
     pub(super) fn tell(&self, lane: &Lane) {
-        lane.results.0.fetch_add(1, Release);
+        lane.counts.results.fetch_add(1, Release);
         self.processor.store(processor(), Relaxed);
         self.results.fetch_add(1, SeqCst);
         ipc_sync::full_fence(); // a locked instruction is one on x86 only
@@ -128,12 +132,23 @@ impl Lane {
     /// How many messages its worker has sent.
     #[inline(always)]
     pub(super) fn results(&self) -> u32 {
-        self.results.0.load(Acquire)
+        self.counts.results.load(Acquire)
     }
 
     /// For a new worker. The old one has ended.
     pub(super) fn reset(&self) {
-        self.results.0.store(0, Relaxed);
+        self.counts.results.store(0, Relaxed);
+        self.counts.orders.store(0, Relaxed);
+    }
+
+    /// The worker has read an order.
+    pub(super) fn note_order(&self) {
+        self.counts.orders.fetch_add(1, Relaxed);
+    }
+
+    /// How many orders the worker has read.
+    pub(super) fn orders(&self) -> u32 {
+        self.counts.orders.load(Relaxed)
     }
 }
 
@@ -171,7 +186,6 @@ impl Slot {
 pub(super) struct Table {
     segment: Segment,
     pub(super) shared: View<Shared>,
-    pub(super) lanes: usize,
 }
 
 impl Table {
@@ -180,7 +194,7 @@ impl Table {
         let registry = Registry::get().map_err(PoolError::Registry)?;
         let size = LANES_AT + lanes * size_of::<Lane>();
         let segment = Segment::create(c"pool", KIND, size, registry.id()).map_err(PoolError::Io)?;
-        Ok(Table { shared: segment.view(0).expect("a new segment holds its words"), segment, lanes })
+        Ok(Table { shared: segment.view(0).expect("a new segment holds its words"), segment })
     }
 
     /// The lane of worker `index`; `None` = there are not so many.
@@ -194,8 +208,7 @@ impl Table {
             return Err(HeaderError::ForeignRegistry.to_string());
         }
         let shared = segment.view(0).map_err(|error| error.to_string())?;
-        let lanes = (segment.size() - LANES_AT) / size_of::<Lane>();
-        Ok(Table { segment, shared, lanes })
+        Ok(Table { segment, shared })
     }
 }
 

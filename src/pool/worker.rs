@@ -72,7 +72,9 @@ impl Worker {
     /// Runs tasks until the pool closes the connection, or is gone.
     fn work(&self) {
         for number in 1.. {
-            let told = match self.connection.recv::<Order>() {
+            let received = self.connection.recv::<Order>();
+            self.lane.note_order();
+            let told = match received {
                 Ok(order) => self.run(order),
                 Err(RecvError::HandlesLost { sent, received }) => {
                     let message = RecvError::HandlesLost { sent, received }.to_string();

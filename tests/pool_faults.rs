@@ -1,0 +1,273 @@
+//! Deaths of workers and of their parent, at every station of a task.
+#![allow(unsafe_code)] // faults that are one, signals by number
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use multiprocess::{Pool, Process, Sender, StartMethod, TaskError, simplex};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use support::{Rng, procfs, until};
+
+multiprocess::testing!();
+
+/// What every test starts with. The pipe that daemons hang on and the fork server stay in this process, so they are made
+/// before.
+fn test(seconds: u64) -> support::Test {
+    static LINE: Once = Once::new();
+    LINE.call_once(|| {
+        let warm = Process::builder().daemon(true).start_method(StartMethod::ForkServer);
+        warm.spawn(|()| (), ()).unwrap().join().unwrap();
+    });
+    support::test(seconds)
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Fault {
+    Error,
+    Exit,
+    Abort,
+    Segv,
+    Kill,
+}
+
+const FAULTS: [Fault; 5] = [Fault::Error, Fault::Exit, Fault::Abort, Fault::Segv, Fault::Kill];
+
+/// Where it goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Station {
+    DecodingTask,
+    Running,
+    EncodingResult,
+    DecodingResult,
+}
+
+impl Fault {
+    /// Does it; an error is for the caller to be.
+    fn strike(self) {
+        match self {
+            Fault::Error => {}
+            Fault::Exit => std::process::exit(5),
+            Fault::Abort => std::process::abort(),
+            Fault::Segv => signal(std::process::id(), libc::SIGSEGV),
+            Fault::Kill => signal(std::process::id(), libc::SIGKILL),
+        }
+    }
+
+    fn is_how_it_ended(self, error: &TaskError) -> bool {
+        let TaskError::WorkerDied { status, .. } = error else { return false };
+        match self {
+            Fault::Error => false,
+            Fault::Exit => status.code() == Some(5),
+            Fault::Abort => status.signal() == Some(libc::SIGABRT),
+            Fault::Segv => status.signal() == Some(libc::SIGSEGV),
+            Fault::Kill => status.signal() == Some(libc::SIGKILL),
+        }
+    }
+}
+
+fn signal(pid: u32, number: i32) {
+    // SAFETY: two numbers. Rust's handler of SIGSEGV lets one that was sent kill the process, at the next instruction.
+    unsafe { libc::kill(pid as i32, number) };
+    if pid == std::process::id() {
+        loop {
+            // SAFETY: as above.
+            unsafe { libc::raise(number) };
+        }
+    }
+}
+
+/// A value that is read or written with a fault.
+#[derive(Debug)]
+struct Loaded {
+    fault: Fault,
+    station: Station,
+}
+
+impl Serialize for Loaded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.station == Station::EncodingResult {
+            self.fault.strike();
+            return Err(serde::ser::Error::custom("as asked"));
+        }
+        (self.fault, self.station).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Loaded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (fault, station): (Fault, Station) = Deserialize::deserialize(deserializer)?;
+        if matches!(station, Station::DecodingTask | Station::DecodingResult) {
+            fault.strike();
+            return Err(serde::de::Error::custom("as asked"));
+        }
+        Ok(Loaded { fault, station })
+    }
+}
+
+fn run((fault, station): (Fault, Station)) -> Loaded {
+    if station == Station::Running {
+        fault.strike();
+        panic!("as asked");
+    }
+    Loaded { fault, station }
+}
+
+fn pool(method: StartMethod, workers: usize) -> Pool {
+    Pool::builder().workers(workers).start_method(method).start().unwrap()
+}
+
+fn strike(pool: &Pool, fault: Fault, station: Station) -> TaskError {
+    match station {
+        Station::DecodingTask => {
+            pool.apply(|loaded: Loaded| loaded.fault, Loaded { fault, station }).unwrap_err()
+        }
+        _ => pool.apply(run, (fault, station)).unwrap_err(),
+    }
+}
+
+/// One faulty task among others: it fails as it should, and the others do not notice.
+fn fails_alone(method: StartMethod, station: Station) {
+    let _test = test(120);
+    let pool = pool(method, 2);
+    for fault in FAULTS {
+        let others: Vec<_> = (0..50).map(|n| pool.apply_async(|n: u64| n + 1, n)).collect();
+        let error = strike(&pool, fault, station);
+        let expected = match (fault, station) {
+            (Fault::Error, Station::DecodingTask) => matches!(error, TaskError::Arguments { .. }),
+            (Fault::Error, Station::Running) => matches!(error, TaskError::Panicked { .. }),
+            (Fault::Error, _) => matches!(error, TaskError::Result { .. }),
+            _ => fault.is_how_it_ended(&error),
+        };
+        assert!(expected, "{fault:?} {station:?}: {error:?}");
+        assert!(others.iter().zip(0..).all(|(other, n)| other.get() == Ok(n + 1)));
+        assert_eq!(pool.map(|n: u64| n * 2, 0..20).unwrap().len(), 20);
+    }
+}
+
+/// The parent reads the result, so it is the parent that dies, and its workers with it.
+fn ends_the_family(method: StartMethod) {
+    let _test = test(120);
+    for fault in FAULTS {
+        let (news, tell) = simplex().unwrap();
+        let parent = |(method, fault, tell): (bool, Fault, Sender)| {
+            let method = if method { StartMethod::ForkServer } else { StartMethod::Spawn };
+            let pool = pool(method, 2);
+            tell.send(&pool.pids()).unwrap();
+            let error = strike(&pool, fault, Station::DecodingResult);
+            assert!(matches!(error, TaskError::Result { .. }), "{error:?}");
+            assert_eq!(pool.apply(|n: u64| n + 1, 1), Ok(2));
+        };
+        let mut process = Process::spawn(parent, (method == StartMethod::ForkServer, fault, tell)).unwrap();
+        let workers: Vec<u32> = news.recv().unwrap();
+        assert_eq!(process.join().is_ok(), fault == Fault::Error, "{fault:?}");
+        until(|| workers.iter().all(|pid| is_gone(*pid)));
+    }
+}
+
+/// A worker that has nothing to do dies: nobody is harmed.
+fn harms_nobody(method: StartMethod) {
+    let _test = test(120);
+    let pool = pool(method, 2);
+    for number in [libc::SIGTERM, libc::SIGABRT, libc::SIGSEGV, libc::SIGKILL] {
+        until(|| pool.pids().len() == 2);
+        assert_eq!(pool.apply(|n: u64| n + 1, 1), Ok(2));
+        for pid in pool.pids() {
+            signal(pid, number);
+        }
+        assert_eq!(pool.map(|n: u64| n + 1, 0..100).unwrap().len(), 100);
+    }
+}
+
+fn is_gone(pid: u32) -> bool {
+    matches!(procfs::state(pid as i32), Some('Z') | None)
+}
+
+macro_rules! for_each_method {
+    ($($module:ident $method:ident;)*) => {$(
+        mod $module {
+            use super::*;
+            #[test] fn fault_while_decoding_the_task() { fails_alone(StartMethod::$method, Station::DecodingTask); }
+            #[test] fn fault_while_running() { fails_alone(StartMethod::$method, Station::Running); }
+            #[test] fn fault_while_encoding_the_result() { fails_alone(StartMethod::$method, Station::EncodingResult); }
+            #[test] fn fault_while_decoding_the_result() { ends_the_family(StartMethod::$method); }
+            #[test] fn fault_while_idle() { harms_nobody(StartMethod::$method); }
+        }
+    )*};
+}
+for_each_method! {
+    spawn Spawn;
+    forkserver ForkServer;
+}
+
+#[test]
+fn kills_fail_no_more_tasks_than_there_were() {
+    let _test = test(120);
+    let pool = pool(StartMethod::ForkServer, 3);
+    let mut rng = Rng::new(support::seed());
+    let (done, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (mut kills, tasks) = (0, 4000);
+    for n in 0..tasks {
+        let (done, failed) = (Arc::clone(&done), Arc::clone(&failed));
+        let on_error = move |error| {
+            assert!(matches!(error, TaskError::WorkerDied { .. }), "{error}");
+            failed.fetch_add(1, SeqCst);
+        };
+        pool.apply_async_with(|n: u64| n, n, move |_| _ = done.fetch_add(1, SeqCst), on_error);
+        if n % 100 == 50 {
+            let pids = pool.pids();
+            if let Some(pid) = pids.get(rng.below(3) as usize) {
+                signal(*pid, libc::SIGKILL);
+                kills += 1;
+            }
+        }
+    }
+    pool.close();
+    pool.join().unwrap();
+    let (done, failed) = (done.load(SeqCst), failed.load(SeqCst));
+    assert_eq!(done + failed, tasks as usize);
+    assert!(failed <= kills, "{failed} tasks failed after {kills} kills");
+}
+
+/// Keeps a pool busy, and says who its workers are.
+fn busy_parent(tell: Sender) {
+    let pool = pool(StartMethod::Spawn, 8);
+    tell.send(&pool.pids()).unwrap();
+    for result in pool.imap_unordered(|n: u64| n.wrapping_mul(n), 0..) {
+        result.unwrap();
+    }
+}
+
+#[test]
+fn nobody_outlives_a_parent_that_is_killed() {
+    let _test = test(120);
+    let mut rng = Rng::new(support::seed());
+    for _ in 0..8 {
+        let (news, tell) = simplex().unwrap();
+        let mut parent = Process::spawn(busy_parent, tell).unwrap();
+        let workers: Vec<u32> = news.recv().unwrap();
+        std::thread::sleep(Duration::from_micros(rng.below(30_000))); // the time of a death is random
+        parent.kill().unwrap();
+        parent.join().unwrap_err();
+        let start = Instant::now();
+        until(|| workers.iter().all(|pid| is_gone(*pid)));
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn a_stopped_worker_delays_its_own_task_only() {
+    let _test = test(60);
+    let pool = pool(StartMethod::Spawn, 2);
+    let pid = pool.apply(|()| std::process::id(), ()).unwrap();
+    signal(pid, libc::SIGSTOP);
+    until(|| procfs::state(pid as i32) == Some('T'));
+    let tasks: Vec<_> = (0..100).map(|n| pool.apply_async(|n: u64| n, n)).collect();
+    until(|| tasks.iter().filter(|task| task.ready()).count() >= 99);
+    signal(pid, libc::SIGCONT);
+    assert!(tasks.iter().zip(0..).all(|(task, n)| task.get() == Ok(n)));
+}

@@ -69,11 +69,14 @@ impl Desk {
 }
 
 impl Crew {
-    /// How much all do together in a second, once they have warmed up. They are still at it afterwards.
+    /// How much all do together in a second, once they have begun and warmed up. They are still at it afterwards.
     pub fn rate(self, placement: Placement, jobs: Vec<Job>) -> Result<f64, String> {
         let board = Board::shared();
         for (number, job) in jobs.into_iter().enumerate() {
             self.start(Desk { board, number }, placement, job);
+        }
+        while board.total() == 0 {
+            thread::sleep(Duration::from_millis(1));
         }
         thread::sleep(WARM_UP);
         let (start, before) = (Instant::now(), board.total());

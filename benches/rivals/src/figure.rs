@@ -50,7 +50,11 @@ impl Figure {
 
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = if self.median < 100.0 { 2 } else { 0 };
+        let digits = match self.median {
+            ..1.0 => 3,
+            ..100.0 => 2,
+            _ => 0,
+        };
         f.pad(&format!("{:.digits$} [{:.digits$}..{:.digits$}]", self.median, self.least, self.most))
     }
 }

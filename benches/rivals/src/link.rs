@@ -31,6 +31,9 @@ pub trait End {
     fn recv(&mut self, buffer: &mut [u8]);
 }
 
+/// A link that sends batches takes a message for so many; see [`by_eights`](crate::work::by_eights).
+pub const EIGHT: usize = 8;
+
 #[inline(always)]
 pub fn set_number(message: &mut [u8], number: u64) {
     message[..8].copy_from_slice(&number.to_ne_bytes());

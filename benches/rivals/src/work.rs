@@ -2,7 +2,7 @@
 
 use crate::cell::Task;
 use crate::crew::{Desk, Job};
-use crate::link::{End, Link, number, set_number};
+use crate::link::{EIGHT, End, Link, number, set_number};
 use crate::processors::Side;
 
 /// One asks, the other answers with the same message.
@@ -13,6 +13,11 @@ pub fn round_trip<L: Link>(task: Task) -> Result<f64, String> {
 /// One sends, the other receives. What is lost on the way is found.
 pub fn one_way<L: Link>(task: Task) -> Result<f64, String> {
     pair::<L>(task, stream, follow)
+}
+
+/// As [`one_way`], with a link that sends and receives eight times what it is given.
+pub fn by_eights<L: Link>(task: Task) -> Result<f64, String> {
+    Ok(one_way::<L>(task)? * EIGHT as f64)
 }
 
 pub fn four_to_one<L: Link>(task: Task) -> Result<f64, String> {

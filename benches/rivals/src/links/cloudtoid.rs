@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cloudtoid_interprocess::{Options, Publisher, Subscriber};
 
-use crate::link::{End, Link};
+use crate::link::{EIGHT, End, Link};
 use crate::names;
 use crate::processors::Side;
 
@@ -40,15 +40,8 @@ fn options(name: &str, size: usize) -> Options {
 }
 
 impl End for Queues {
-    /// It has no send that waits: this one looks a while, then yields.
     fn send(&mut self, message: &[u8]) {
-        for tries in 0.. {
-            match self.output.try_send(message) {
-                Ok(()) => return,
-                Err(error) => assert!(error.is_full(), "{error}"),
-            }
-            if tries < 100 { std::hint::spin_loop() } else { std::thread::yield_now() }
-        }
+        persist(|| unless_full(self.output.try_send(message)));
     }
 
     fn recv(&mut self, buffer: &mut [u8]) {
@@ -57,5 +50,60 @@ impl End for Queues {
                 return buffer.copy_from_slice(&message);
             }
         }
+    }
+}
+
+/// The same, eight messages at once where it can: it has no receive of several.
+pub struct CloudtoidBatch(Cloudtoid);
+
+pub struct Batches(Queues);
+
+impl Link for CloudtoidBatch {
+    const NAME: &'static str = Cloudtoid::NAME;
+    type End = Batches;
+
+    fn wedges(size: usize) -> Option<&'static str> {
+        Cloudtoid::wedges(size)
+    }
+
+    fn create(size: usize) -> CloudtoidBatch {
+        CloudtoidBatch(Cloudtoid::create(size))
+    }
+
+    fn open(&self, side: Side) -> Batches {
+        Batches(self.0.open(side))
+    }
+}
+
+impl End for Batches {
+    fn send(&mut self, message: &[u8]) {
+        let mut sent = 0;
+        persist(|| {
+            let more = self.0.output.try_send_batch(&[message; EIGHT][sent..]);
+            sent += unless_full(more).unwrap_or(0);
+            (sent == EIGHT).then_some(())
+        });
+    }
+
+    fn recv(&mut self, buffer: &mut [u8]) {
+        (0..EIGHT).for_each(|_| self.0.recv(buffer));
+    }
+}
+
+/// It has no send that waits: this one looks a while, then yields.
+fn persist<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    for tries in 0.. {
+        if let Some(done) = attempt() {
+            return done;
+        }
+        if tries < 100 { std::hint::spin_loop() } else { std::thread::yield_now() }
+    }
+    unreachable!("it tries for ever")
+}
+
+fn unless_full<T>(sent: cloudtoid_interprocess::Result<T>) -> Option<T> {
+    match sent {
+        Err(error) if error.is_full() => None,
+        sent => Some(sent.unwrap()),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Its receiver does not wait, so ours for it looks a while, then yields. Waiting by its own events costs as much
 //! as a pipe does.
+#![allow(unsafe_code)]
 
 use iceoryx2::port::{publisher::Publisher, subscriber::Subscriber};
 use iceoryx2::prelude::*;
@@ -78,10 +79,14 @@ impl<const COPIED: bool> Port<COPIED> {
 
 impl<const COPIED: bool> End for Port<COPIED> {
     fn send(&mut self, message: &[u8]) {
-        let mut sample = self.publisher.loan_slice(self.size).unwrap();
-        let written = if COPIED { self.size } else { 8 };
-        sample.payload_mut()[..written].copy_from_slice(&message[..written]);
-        sample.send().unwrap();
+        let mut loan = self.publisher.loan_slice_uninit(self.size).unwrap();
+        if COPIED {
+            loan.write_from_slice(message).send().unwrap();
+        } else {
+            loan.payload_mut()[..8].write_copy_of_slice(&message[..8]);
+            // SAFETY: these are bytes of a mapping, and all of them are bytes whatever they hold.
+            unsafe { loan.assume_init() }.send().unwrap();
+        }
     }
 
     fn recv(&mut self, buffer: &mut [u8]) {

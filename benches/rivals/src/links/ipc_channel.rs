@@ -1,6 +1,6 @@
 //! `ipc-channel`: a channel of bytes, or of serde values, for each direction.
 
-use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender, IpcReceiver, IpcSender};
+use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender, IpcReceiver, IpcSender, IpcSharedMemory};
 
 use crate::link::{End, Ends, Link, number, set_number};
 use crate::processors::Side;
@@ -61,5 +61,36 @@ impl End for Typed {
 
     fn recv(&mut self, buffer: &mut [u8]) {
         set_number(buffer, self.1.recv().unwrap().number);
+    }
+}
+
+/// Messages are memory of their own, handed over.
+pub struct IpcChannelMemory(Ends<Memory>);
+
+pub struct Memory(IpcSender<IpcSharedMemory>, IpcReceiver<IpcSharedMemory>);
+
+impl Link for IpcChannelMemory {
+    const NAME: &'static str = "ipc-channel (shared memory)";
+    type End = Memory;
+
+    fn create(_: usize) -> IpcChannelMemory {
+        let (to_right, from_left) = ipc::channel().unwrap();
+        let (to_left, from_right) = ipc::channel().unwrap();
+        IpcChannelMemory(Ends::new(Memory(to_right, from_right), Memory(to_left, from_left)))
+    }
+
+    fn open(&self, side: Side) -> Memory {
+        self.0.take(side)
+    }
+}
+
+impl End for Memory {
+    /// All of it is written: it has no memory that is not.
+    fn send(&mut self, message: &[u8]) {
+        self.0.send(IpcSharedMemory::from_bytes(message)).unwrap();
+    }
+
+    fn recv(&mut self, buffer: &mut [u8]) {
+        set_number(buffer, number(&self.1.recv().unwrap()));
     }
 }

@@ -31,7 +31,7 @@ impl Link for OurQueue {
     }
 }
 
-fn directions<T>([there, back]: &[Queue<T>; 2], side: Side) -> [Queue<T>; 2] {
+pub fn directions<T>([there, back]: &[Queue<T>; 2], side: Side) -> [Queue<T>; 2] {
     match side {
         Side::Left => [there.clone(), back.clone()],
         Side::Right => [back.clone(), there.clone()],

@@ -20,6 +20,9 @@ fn of_placement(placement: Placement) -> Vec<Cell> {
         contenders,
     };
     let round_trip = |size| cell("connection round trip", size, Unit::Microseconds, round_trips(size));
+    let handed_over = |size| {
+        cell("connection round trip handed over", size, Unit::Microseconds, handed_over_and_back(size))
+    };
     let one_way = |size, unit| cell("connection one way", size, unit, one_ways(size));
     vec![
         round_trip(64),
@@ -28,12 +31,16 @@ fn of_placement(placement: Placement) -> Vec<Cell> {
         cell("connection round trip of a struct", Record::SIZE, Unit::Microseconds, typed_round_trips()),
         one_way(64, Unit::Millions),
         one_way(1 << 20, Unit::Gigabytes),
+        cell("connection round trip in place", 64, Unit::Microseconds, loans()),
+        handed_over(64),
+        handed_over(1 << 20),
+        cell("connection one way handed over", 1 << 20, Unit::Millions, handed_over_one_way(1 << 20)),
     ]
 }
 
 fn round_trips(size: usize) -> Vec<Contender> {
     let mut contenders = contenders![size, round_trip;
-        OurPipe, IpcChannel, Iceoryx, IceoryxLoan, Interprocess, Cloudtoid, ShmemIpc, Pipe, Socketpair, Crossbeam,
+        OurPipe, IpcChannel, Iceoryx, Interprocess, Cloudtoid, ShmemIpc, Pipe, Socketpair, Crossbeam,
         SpinRing];
     contenders.push(python::contender(PYTHON, "pipe_round_trip", None));
     contenders
@@ -47,8 +54,21 @@ fn typed_round_trips() -> Vec<Contender> {
 
 fn one_ways(size: usize) -> Vec<Contender> {
     let mut contenders = contenders![size, one_way;
-        OurPipe, IpcChannel, Iceoryx, IceoryxLoan, Interprocess, Cloudtoid, ShmemIpc, Pipe, Socketpair, Crossbeam,
+        OurPipe, IpcChannel, Iceoryx, Interprocess, Cloudtoid, ShmemIpc, Pipe, Socketpair, Crossbeam,
         SpinRing];
     contenders.push(python::contender(PYTHON, "pipe_one_way", None));
     contenders
+}
+
+/// Written and read all, where they lie.
+fn loans() -> Vec<Contender> {
+    contenders![64, round_trip; OurLoan, Iceoryx]
+}
+
+fn handed_over_and_back(size: usize) -> Vec<Contender> {
+    contenders![size, round_trip; OurPayload, IceoryxLoan, IpcChannelMemory]
+}
+
+fn handed_over_one_way(size: usize) -> Vec<Contender> {
+    contenders![size, one_way; OurPayload, IceoryxLoan, IpcChannelMemory]
 }

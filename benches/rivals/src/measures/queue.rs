@@ -23,6 +23,7 @@ fn of_placement(placement: Placement) -> Vec<Cell> {
         cell("queue 1 to 1", SIZE, Unit::Millions, one_to_one()),
         cell("queue 4 to 1", SIZE, Unit::Millions, four_to_one()),
         cell("queue 1 to 4", SIZE, Unit::Millions, one_to_four()),
+        cell("queue by eights", SIZE, Unit::Millions, by_eights()),
         cell("queue of structs", Record::SIZE, Unit::Millions, structs()),
         cell("queue round trip", SIZE, Unit::Microseconds, round_trips()),
     ]
@@ -46,6 +47,13 @@ fn four_to_one() -> Vec<Contender> {
 fn one_to_four() -> Vec<Contender> {
     let mut contenders = contenders![SIZE, one_to_four; OurQueue, Cloudtoid, Pipe, Socketpair, Crossbeam];
     contenders.push(python("queue_1_to_4"));
+    contenders
+}
+
+/// Beside those that can do so, and those that have no need to.
+fn by_eights() -> Vec<Contender> {
+    let mut contenders = contenders![SIZE, by_eights; OurBatch, CloudtoidBatch];
+    contenders.extend(contenders![SIZE, one_way; ShmemIpc, Crossbeam, SpinRing]);
     contenders
 }
 

@@ -34,6 +34,9 @@ pub use crate::ancillary::MAX_DESCRIPTORS;
 const MAGIC: u32 = u32::from_be_bytes(*b"mpfd");
 const ANNOUNCEMENT: usize = 16;
 
+/// More packets than a socket holds.
+const MANY: usize = 10_000;
+
 /// This process's copy of one end. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Socket(Arc<OwnedFd>);
@@ -163,6 +166,16 @@ impl Socket {
                 }
                 Err(Errno::EINTR | Errno::ECONNRESET) => continue,
                 Err(_) => return Packet::None,
+            }
+        }
+    }
+
+    /// Drops what is there, but not what comes meanwhile without end.
+    pub fn clear(&self) {
+        for _ in 0..MANY {
+            match self.front() {
+                Packet::None | Packet::End => return,
+                Packet::Bell | Packet::Descriptors { .. } => self.drop_front(),
             }
         }
     }

@@ -73,6 +73,12 @@ impl Batch {
         self.ends.push(self.bytes.len());
     }
 
+    /// Without the last item.
+    pub(crate) fn pop(&mut self) {
+        self.ends.pop();
+        self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
+    }
+
     /// One more item, which `write` appends to the buffer; none if it fails.
     pub(crate) fn try_push<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
         let start = self.bytes.len();

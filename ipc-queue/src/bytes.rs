@@ -6,11 +6,12 @@ use ipc_sync::Deadline;
 
 use crate::Queue;
 use crate::error::{GetError, PutFault};
+use crate::item::Item;
 
 /// Bytes, as they are: no serialization, and no copy but into the ring and out of it.
 ///
 /// They are the bytes under the values of the other calls. A queue whose items are bytes only is a `Queue<()>`, or a
-/// queue of anything.
+/// queue of anything. Handles that came with an item are closed.
 impl<T> Queue<T> {
     /// Puts bytes; waits and fails as [`put`](Queue::put) does.
     ///
@@ -26,7 +27,7 @@ impl<T> Queue<T> {
     /// ```
     #[inline]
     pub fn put_bytes(&self, item: &[u8]) -> Result<(), PutFault> {
-        self.raw.put(item, Deadline::NEVER)
+        self.raw.put(Item::of(item), Deadline::NEVER)
     }
 
     /// Puts bytes if there is a place for them now.
@@ -36,7 +37,7 @@ impl<T> Queue<T> {
     /// As [`try_put`](Queue::try_put).
     #[inline]
     pub fn try_put_bytes(&self, item: &[u8]) -> Result<(), PutFault> {
-        self.raw.put(item, Deadline::NOW)
+        self.raw.put(Item::of(item), Deadline::NOW)
     }
 
     /// Puts bytes, waiting `timeout` at most.
@@ -45,7 +46,7 @@ impl<T> Queue<T> {
     ///
     /// As [`put_timeout`](Queue::put_timeout).
     pub fn put_bytes_timeout(&self, item: &[u8], timeout: Duration) -> Result<(), PutFault> {
-        self.raw.put(item, Deadline::after(timeout))
+        self.raw.put(Item::of(item), Deadline::after(timeout))
     }
 
     /// Puts bytes, waiting until `deadline` at most.
@@ -54,7 +55,7 @@ impl<T> Queue<T> {
     ///
     /// As [`put_deadline`](Queue::put_deadline).
     pub fn put_bytes_deadline(&self, item: &[u8], deadline: Instant) -> Result<(), PutFault> {
-        self.raw.put(item, Deadline::at(deadline))
+        self.raw.put(Item::of(item), Deadline::at(deadline))
     }
 
     /// Takes the bytes of the oldest item; sleeps while there is none.

@@ -118,6 +118,8 @@ pub(crate) enum Fault {
     Corrupt,
     /// Nobody may put any more.
     ShutDown,
+    /// The kernel refused what goes beside a frame, with this error number.
+    Refused(i32),
 }
 
 impl From<RawLockError> for Fault {
@@ -129,6 +131,37 @@ impl From<RawLockError> for Fault {
             RawLockError::Deadlock | RawLockError::Corrupt => Fault::Corrupt,
         }
     }
+}
+
+/// What is to become a frame.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    pub(crate) flags: Flags,
+    /// Words before the payload.
+    pub(crate) prefix: &'a [u64],
+    pub(crate) payload: &'a [u8],
+    /// Bytes of both, and of what only takes room.
+    pub(crate) length: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// An item, and nothing else.
+    #[inline(always)]
+    pub(crate) fn plain(payload: &'a [u8]) -> Frame<'a> {
+        Frame { flags: Flags::WHOLE, prefix: &[], payload, length: payload.len() }
+    }
+}
+
+/// What a take met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Taken {
+    /// An item, whose writer ran on this processor.
+    Item(u32),
+    /// Nothing.
+    Empty,
+    /// An item that has something beside it, and is still there: see `beside`.
+    Beside,
 }
 
 /// What became of a put.
@@ -214,28 +247,39 @@ impl Channel {
     /// Under the lock: a put, unless the bound is reached.
     #[inline(always)]
     pub(crate) fn put_at(&self, me: &Me, at: Cursor, payload: &[u8]) -> Result<Put, Fault> {
+        self.put_new(me, at, || self.append(at, Frame::plain(payload)))
+    }
+
+    /// Under the lock: has `append` append an item, unless the bound is reached.
+    #[inline(always)]
+    pub(crate) fn put_new(
+        &self,
+        me: &Me,
+        at: Cursor,
+        append: impl FnOnce() -> Result<Put, Fault>,
+    ) -> Result<Put, Fault> {
         if self.words.producers.state.is(SHUT) {
             return Err(Fault::ShutDown);
         }
         match self.full(me, at)? {
             Some(head) => Ok(Put::Full(head)),
-            None => self.append(at, payload),
+            None => append(),
         }
     }
 
-    /// Appends an item that is counted in `entry` already.
+    /// Has `append` append an item that is counted in `entry` already.
     pub(crate) fn put_reserved(
         &self,
         me: &Me,
-        payload: &[u8],
         entry: Option<usize>,
         deadline: Deadline,
+        append: impl FnOnce(Cursor) -> Result<Put, Fault>,
     ) -> Result<Put, Fault> {
         self.locked(me, deadline, |at| {
             if self.words.producers.state.is(DISCARD) {
                 return Err(Fault::ShutDown);
             }
-            let put = self.append(at, payload)?;
+            let put = append(at)?;
             if put == Put::Done {
                 self.uncount(entry, 1);
             }
@@ -328,16 +372,25 @@ impl Channel {
     }
 
     #[inline(always)]
-    pub(crate) fn append(&self, at: Cursor, payload: &[u8]) -> Result<Put, Fault> {
-        let need = span(payload.len());
+    pub(crate) fn append(&self, at: Cursor, frame: Frame<'_>) -> Result<Put, Fault> {
+        if let Some(room) = self.lacks_room(at, frame.length)? {
+            return Ok(Put::NoRoom(room));
+        }
+        self.publish(at, frame);
+        Ok(Put::Done)
+    }
+
+    /// What would make room for a frame of so many bytes, if there is none.
+    #[inline(always)]
+    pub(crate) fn lacks_room(&self, at: Cursor, length: usize) -> Result<Option<Room>, Fault> {
+        let need = span(length);
         if !self.fits(at, need, self.words.producers.head_seen.load(Relaxed)) {
             let head = self.look_at_head(at)?;
             if !self.fits(at, need, head) {
-                return Ok(Put::NoRoom(self.room(at, need)));
+                return Ok(Some(self.room(at, need)));
             }
         }
-        self.publish(at, payload);
-        Ok(Put::Done)
+        Ok(None)
     }
 
     /// Room for the frame and for the zero header behind it.
@@ -364,10 +417,11 @@ impl Channel {
     }
 
     #[inline(always)]
-    pub(crate) fn publish(&self, at: Cursor, payload: &[u8]) {
+    pub(crate) fn publish(&self, at: Cursor, frame: Frame<'_>) {
         let Producers { tail, next, .. } = &self.words.producers;
-        let (ring, Cursor { tail: behind, next: number }) = (&self.ring, at.behind(payload.len()));
-        let header = Header::new(payload.len(), Flags::WHOLE, processor(), at.next).word();
+        let Frame { flags, prefix, payload, length } = frame;
+        let (ring, Cursor { tail: behind, next: number }) = (&self.ring, at.behind(length));
+        let header = Header::new(length, flags, processor(), at.next).word();
         ring.prefetch_write(at.tail.wrapping_add(AHEAD));
         ring.prefetch_write(at.tail.wrapping_add(AHEAD + LINE));
         if mutant() != 1 {
@@ -376,7 +430,12 @@ impl Channel {
         if mutant() == 5 {
             ring.header(at.tail).store(header, Release);
         }
-        ring.write(at.tail.wrapping_add(HEADER), payload);
+        let mut to = at.tail.wrapping_add(HEADER);
+        for &word in prefix {
+            ring.header(to).store(word, Relaxed);
+            to = to.wrapping_add(HEADER);
+        }
+        ring.write(to, payload);
         ring.header(at.tail).store(header, Release); // the commit
         if mutant() == 3 {
             tail.store(behind, Release);
@@ -484,28 +543,30 @@ impl Channel {
         if tail.load(Acquire) == behind { Ok(Some(end?.tail)) } else { Ok(None) }
     }
 
-    /// Takes the oldest item into `buffer`, whose content it replaces. Answers the processor of its writer, or `None`
-    /// if the ring is empty.
+    /// Takes the oldest item into `buffer`, whose content it replaces, if nothing is beside it.
     #[inline(always)]
-    pub(crate) fn take(&self, me: &Me, buffer: &mut Vec<u8>) -> Result<Option<u32>, Fault> {
+    pub(crate) fn take(&self, me: &Me, buffer: &mut Vec<u8>) -> Result<Taken, Fault> {
         let mut head = self.head();
         for _ in 0..PATIENCE {
             let header = Header::published(self.ring.header(head).load(Acquire));
-            let look_again = header.is_none_or(|header| header.length() > LONG) || head % 8 != 0;
+            let look_again = header.is_none_or(|header| !header.is_plain_up_to(LONG)) || head % 8 != 0;
             if look_again {
                 if let Some(now) = self.moved(head) {
                     head = now;
                     continue;
                 }
             }
-            let Some(header) = header else { return Ok(None) };
+            let Some(header) = header else { return Ok(Taken::Empty) };
             if look_again && !self.is_sane(head, header) {
                 return Err(Fault::Corrupt);
+            }
+            if look_again && header.flags().has(Flags::HANDLES) {
+                return Ok(Taken::Beside);
             }
             buffer.clear();
             self.ring.read(head.wrapping_add(HEADER), header.length(), buffer);
             match self.claim_and_tell(me, head, head.wrapping_add(header.span())) {
-                Ok(()) => return Ok(Some(header.processor())),
+                Ok(()) => return Ok(Taken::Item(header.processor())),
                 Err(now) => head = now,
             }
         }

@@ -73,13 +73,25 @@ pub enum PutFault {
     ShutDown,
     /// It cannot be serialized.
     Encode(EncodeError),
-    /// It takes more than a quarter of the ring.
+    /// It is longer than [`max_message`](crate::Options::max_message), or, where that is not possible, than a quarter of
+    /// the ring.
     TooLarge {
         /// Bytes of the item.
         bytes: usize,
         /// Bytes it may have.
         limit: usize,
     },
+    /// It holds more descriptors than the kernel lets travel at once.
+    TooManyHandles {
+        /// Descriptors in the item.
+        count: usize,
+        /// Descriptors at most.
+        max: usize,
+    },
+    /// It holds handles, and this queue carries none.
+    NoHandles,
+    /// The kernel refused one of its descriptors, or memory for a large item.
+    Descriptors(io::Error),
     /// The queue's memory was written over.
     Corrupt,
     /// This thread could not enter the registry.
@@ -99,6 +111,11 @@ impl fmt::Display for PutFault {
             PutFault::TooLarge { bytes, limit } => {
                 write!(f, "an item of {bytes} bytes is longer than {limit}, the longest for this queue")
             }
+            PutFault::TooManyHandles { count, max } => {
+                write!(f, "an item with {count} descriptors; {max} can travel at once")
+            }
+            PutFault::NoHandles => f.write_str("this queue carries no handles"),
+            PutFault::Descriptors(error) => write!(f, "what goes beside an item: {error}"),
             PutFault::Corrupt => f.write_str("the queue's memory is damaged"),
             PutFault::Registry(error) => error.fmt(f),
             PutFault::Feeder(error) => write!(f, "feeder thread of a queue: {error}"),
@@ -111,7 +128,7 @@ impl std::error::Error for PutFault {
         match self {
             PutFault::Encode(error) => Some(error),
             PutFault::Registry(error) => Some(error),
-            PutFault::Feeder(error) => Some(error),
+            PutFault::Feeder(error) | PutFault::Descriptors(error) => Some(error),
             _ => None,
         }
     }
@@ -205,6 +222,10 @@ pub enum GetError {
         /// What is wrong with it.
         error: DecodeError,
     },
+    /// The next item has descriptors beside it, and this process cannot have so many more. The item stays where it is.
+    Descriptors(io::Error),
+    /// There was one, which is taken; but its bytes are gone, for a stranger wrote to the queue.
+    Lost,
     /// The queue's memory was written over.
     Corrupt,
     /// This thread could not enter the registry.
@@ -219,6 +240,8 @@ impl fmt::Display for GetError {
             GetError::Closed => f.write_str("this process has closed the queue"),
             GetError::ShutDown => f.write_str("the queue is shut down and empty"),
             GetError::Decode { error, .. } => error.fmt(f),
+            GetError::Descriptors(error) => write!(f, "descriptors of the next item: {error}"),
+            GetError::Lost => f.write_str("the bytes of an item are gone"),
             GetError::Corrupt => f.write_str("the queue's memory is damaged"),
             GetError::Registry(error) => error.fmt(f),
         }
@@ -229,6 +252,7 @@ impl std::error::Error for GetError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             GetError::Decode { error, .. } => Some(error),
+            GetError::Descriptors(error) => Some(error),
             GetError::Registry(error) => Some(error),
             _ => None,
         }
@@ -337,7 +361,8 @@ impl From<Fault> for JoinTasksError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::TimedOut => JoinTasksError::TimedOut,
-            Fault::Corrupt | Fault::ShutDown => JoinTasksError::Corrupt, // only a put hears of a shutdown
+            Fault::Corrupt => JoinTasksError::Corrupt,
+            Fault::ShutDown | Fault::Refused(_) => JoinTasksError::Corrupt, // puts and gets only hear of these
         }
     }
 }

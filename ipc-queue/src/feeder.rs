@@ -19,9 +19,11 @@ use std::time::{Duration, Instant};
 use ipc_sync::{BACKSTOP, Deadline, Me, RegistryError};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::blob::Blobs;
 use crate::channel::{Fault, Put, Reserved, Room};
 use crate::error::{JoinError, PutFault};
 use crate::exit;
+use crate::item::{Count, Item, Kept, put_fault};
 use crate::raw::RawQueue;
 use crate::state::DISCARD;
 
@@ -40,6 +42,7 @@ pub(crate) struct Here {
     pub(crate) closed: AtomicBool,
     /// The end of the process does not wait for the backlog.
     pub(crate) may_leave: AtomicBool,
+    pub(crate) blobs: Blobs,
     /// Items in the backlog.
     waiting: AtomicUsize,
     backlog: Mutex<Backlog>,
@@ -49,7 +52,7 @@ pub(crate) struct Here {
 
 #[derive(Debug, Default)]
 struct Backlog {
-    items: VecDeque<Box<[u8]>>,
+    items: VecDeque<Kept>,
     feeder: Option<Feeder>,
     /// What the first item waits for.
     needs: Room,
@@ -105,8 +108,8 @@ impl Here {
         self.changed.notify_all();
     }
 
-    fn push(&self, backlog: &mut Backlog, item: &[u8]) {
-        backlog.items.push_back(item.into());
+    fn push(&self, backlog: &mut Backlog, item: Item<'_>) {
+        backlog.items.push_back(Kept::of(item));
         if self.waiting.fetch_add(1, Release) == 0 {
             self.changed.notify_all();
         }
@@ -133,7 +136,7 @@ impl RawQueue {
     pub(crate) fn place(
         self: &Arc<Self>,
         me: &Me,
-        item: &[u8],
+        item: Item<'_>,
         must: bool,
         deadline: Deadline,
     ) -> Result<Placed, PutFault> {
@@ -143,7 +146,7 @@ impl RawQueue {
             backlog.is_moved_by_puts = true;
         }
         if backlog.items.is_empty() {
-            match self.channel.put(me, item, deadline).map_err(put_fault)? {
+            match self.append(me, item, Count::New, deadline).map_err(put_fault)? {
                 Put::Done => return Ok(Placed::Done),
                 Put::Full(head) => return Ok(Placed::Full(head)),
                 Put::NoRoom(room) => backlog.needs = room,
@@ -161,7 +164,7 @@ impl RawQueue {
         self: &Arc<Self>,
         me: &Me,
         backlog: &mut Backlog,
-        item: &[u8],
+        item: Item<'_>,
         deadline: Deadline,
     ) -> Result<Placed, PutFault> {
         let feeder = match backlog.feeder {
@@ -217,6 +220,7 @@ impl RawQueue {
                 Moved::NoRoom(_) if self.stands_back() => {}
                 Moved::NoRoom(room) => {
                     self.wait_for_room(&me, room, DISCARD, Deadline::NEVER);
+                    self.here.get().backlog.lock().needs = Room::default(); // some room comes unseen
                     self.discard_if_abandoned(&mut needed);
                 }
                 Moved::Nothing if self.has_work_again() => {}
@@ -282,13 +286,21 @@ impl RawQueue {
         }
         for _ in 0..BATCH {
             let Some(item) = backlog.items.front() else { return Moved::Nothing };
-            match self.channel.put_reserved(me, item, entry, deadline) {
+            match self.append(me, item.item(), Count::In(entry), deadline) {
                 Ok(Put::Done) => here.pop(backlog),
                 Ok(Put::NoRoom(room)) => {
                     backlog.needs = room;
                     return Moved::NoRoom(room);
                 }
                 Ok(Put::Full(_)) | Err(Fault::TimedOut) => return Moved::Nothing,
+                Err(Fault::Refused(number)) if passes(number) => {
+                    backlog.needs = Room::after(self.channel.head());
+                    return Moved::NoRoom(backlog.needs);
+                }
+                Err(Fault::Refused(_)) => {
+                    here.pop(backlog); // no kernel will ever carry it
+                    self.channel.uncount(entry, 1);
+                }
                 // Nobody will ever take them.
                 Err(Fault::Corrupt | Fault::ShutDown) => {
                     let count = backlog.items.len() as u32;
@@ -325,10 +337,7 @@ impl RawQueue {
     }
 }
 
-pub(crate) fn put_fault(fault: Fault) -> PutFault {
-    match fault {
-        Fault::TimedOut => PutFault::TimedOut,
-        Fault::Corrupt => PutFault::Corrupt,
-        Fault::ShutDown => PutFault::ShutDown,
-    }
+/// Whether what the kernel refused with this error may be had later.
+fn passes(number: i32) -> bool {
+    matches!(number, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOSPC | libc::EINTR)
 }

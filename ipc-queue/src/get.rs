@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ipc_pipe::codec;
+use ipc_shm::handle::Incoming;
 use ipc_sync::Deadline;
 use serde::de::DeserializeOwned;
 
@@ -15,12 +16,14 @@ use crate::scratch::with_scratch;
 impl<T: DeserializeOwned> Queue<T> {
     /// Takes the oldest item; sleeps while there is none.
     ///
-    /// When producers die it goes on sleeping: another may come.
+    /// When producers die it goes on sleeping: another may come. Items with handles, and those above a quarter of the ring,
+    /// are taken one after another: for such an item a get also waits for another getter in the middle of it.
     ///
     /// # Errors
     ///
-    /// The queue is shut down and empty; this process has closed it; the item is not a `T`, and its bytes come back;
-    /// the queue's memory is damaged; or this thread has no slot in the registry.
+    /// The queue is shut down and empty; this process has closed it; the item is not a `T`, and its bytes come back; it
+    /// has handles, and this process cannot have more descriptors, so that it stays in the queue; the queue's memory is
+    /// damaged; or this thread has no slot in the registry.
     ///
     /// ```
     /// let queue = ipc_queue::Queue::new()?;
@@ -63,7 +66,7 @@ impl<T: DeserializeOwned> Queue<T> {
 
     pub(crate) fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
         with_scratch(|bytes| {
-            self.raw.get(bytes, deadline)?;
+            let _table = Incoming::open(self.raw.get_with(bytes, deadline)?);
             codec::decode(bytes).map_err(|error| GetError::Decode { bytes: std::mem::take(bytes), error })
         })
     }

@@ -29,7 +29,7 @@ impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
             return None;
         }
         let item = self.queue.get_until(self.deadline);
-        self.ended = !matches!(item, Ok(_) | Err(GetError::Decode { .. }));
+        self.ended = !matches!(item, Ok(_) | Err(GetError::Decode { .. } | GetError::Lost));
         match item {
             Err(GetError::Empty | GetError::Closed | GetError::ShutDown) => None,
             item => Some(item),

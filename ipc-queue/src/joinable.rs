@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Queue;
 use crate::batch::Batch;
-use crate::channel::Fault;
+use crate::channel::{Fault, Taken};
 use crate::error::{CreateError, JoinTasksError, TaskDoneError};
 use crate::form::Form;
 use crate::options::Options;
@@ -193,18 +193,31 @@ impl<T> fmt::Debug for JoinableQueue<T> {
 const MOST_TASKS: usize = 1 << 16;
 
 impl RawQueue {
-    /// Counts an item before it takes it. `None` also while there is no place to count it.
-    pub(crate) fn take_as_task(
+    /// Counts an item before it takes it. Nothing also while there is no place to count it.
+    pub(crate) fn take_as_task(&self, me: &Me, tasks: &Tasks, buffer: &mut Vec<u8>) -> Result<Taken, Fault> {
+        let is_item = |taken: &Taken| matches!(taken, Taken::Item(_));
+        let taken = self.as_task(
+            me,
+            tasks,
+            || self.channel.take(me, buffer).map(Some),
+            |taken| taken.as_ref().is_some_and(is_item),
+        )?;
+        Ok(taken.unwrap_or(Taken::Empty))
+    }
+
+    /// Counts an item, then runs `take`; the count is taken back unless that `took` one.
+    pub(crate) fn as_task<R>(
         &self,
         me: &Me,
         tasks: &Tasks,
-        buffer: &mut Vec<u8>,
-    ) -> Result<Option<u32>, Fault> {
+        take: impl FnOnce() -> Result<Option<R>, Fault>,
+        took: impl FnOnce(&Option<R>) -> bool,
+    ) -> Result<Option<R>, Fault> {
         if !self.channel.has_item() || !tasks.count(me, 1) {
             return Ok(None);
         }
-        let taken = self.channel.take(me, buffer);
-        if !matches!(taken, Ok(Some(_))) {
+        let taken = take();
+        if !taken.as_ref().is_ok_and(took) {
             self.finish_tasks(me, tasks, 1);
         }
         taken
@@ -217,13 +230,13 @@ impl RawQueue {
         tasks: &Tasks,
         batch: &mut Batch,
         max: usize,
-    ) -> Result<Option<u32>, Fault> {
+    ) -> Result<Taken, Fault> {
         let max = max.min(MOST_TASKS);
         if !self.channel.has_item() || !tasks.count(me, max as u32) {
-            return Ok(None);
+            return Ok(Taken::Empty);
         }
         let taken = self.channel.take_many(me, batch, max);
-        let got = if matches!(taken, Ok(Some(_))) { batch.len() } else { 0 };
+        let got = if matches!(taken, Ok(Taken::Item(_))) { batch.len() } else { 0 };
         self.finish_tasks(me, tasks, max.saturating_sub(got) as u32);
         taken
     }

@@ -23,6 +23,24 @@
 //! A put never waits for room in the ring. What does not fit is kept in the process, in order, and its feeder thread
 //! moves it on; only the bound of a bounded queue makes a put wait.
 //!
+//! # What an item may be
+//!
+//! Any value that serde takes, with handles in it: a [`Queue`], an end of a pipe, shared memory, a lock, an open file. Their
+//! descriptors travel beside the ring, on a socket of the queue. While items with handles lie unread, so do they, and
+//! the kernel has limits for that: about 270 such items of one queue, and for all queues and sockets of a user as many
+//! descriptors as one process may have open. What is above them waits in its process, like what the ring cannot take.
+//!
+//! An item above a quarter of the ring lies in memory of its own, which goes by descriptor and is used again. It arrives
+//! whole or not at all. Eight such items of a queue are on their way at one time; others wait in their process.
+//!
+//! # What it costs
+//!
+//! A queue needs 4 descriptors in each process, so that 200 queues fit a limit of 1024, and up to 8 more in a process
+//! that puts items above a quarter of the ring. A new queue is 256 KiB of shared memory of which it uses 8 KiB; the
+//! rest is backed by memory as far as the ring was ever filled. Memory for large items is kept for the next ones up to
+//! 8 times 2 MiB in each process that puts them; larger pieces are given back. An unbounded queue grows in
+//! the process that puts.
+//!
 //! # What happens when a process dies
 //!
 //! Nothing arrives half or twice, and nobody waits for the dead. Lost is what the dead process had kept back, and
@@ -31,19 +49,21 @@
 //!
 //! # What this does not do
 //!
-//! No item above a quarter of the ring, and no handle inside an item: both are clear errors. No order between producers. No protection from a process that writes
-//! garbage over the ring: others may get wrong bytes or `Corrupt`, or wait, but never leave the ring. Linux only.
+//! No order between producers. No protection from a process that writes garbage over the ring: others may get wrong
+//! bytes or `Corrupt`, or wait, but never leave the ring. Linux only.
 
 mod batch;
+mod beside;
+mod blob;
 mod bytes;
 mod channel;
 mod error;
-#[allow(dead_code)] // for items that are more than a frame
 mod exclusive;
 mod exit;
 mod feeder;
 mod form;
 mod get;
+mod item;
 mod iter;
 mod joinable;
 mod many;

@@ -12,6 +12,9 @@ use crate::segment::Shape;
 /// Bytes of a ring, unless asked otherwise.
 const RING_BYTES: usize = 256 << 10;
 
+/// Bytes of the longest item, unless asked otherwise.
+const MAX_MESSAGE: usize = 64 << 20;
+
 /// How a queue is to be made: without a bound, and with a ring of 256 KiB, unless something else is said.
 ///
 /// ```
@@ -28,7 +31,10 @@ pub struct Options<T> {
 
 impl<T> Default for Options<T> {
     fn default() -> Self {
-        Options { shape: Shape { bound: None, bytes: RING_BYTES, form: Form::Plain }, item: PhantomData }
+        Options {
+            shape: Shape { bound: None, bytes: RING_BYTES, max_message: MAX_MESSAGE, form: Form::Plain },
+            item: PhantomData,
+        }
     }
 }
 
@@ -39,10 +45,16 @@ impl<T> Options<T> {
         self
     }
 
-    /// Bytes of the ring: a power of two between 512 and 2³⁰. Memory is taken as it is touched. The longest item
-    /// takes a quarter of the ring, and never more than 1 MiB.
+    /// Bytes of the ring: a power of two between 512 and 2³⁰. Memory is taken as it is touched. An item of more
+    /// than a quarter of the ring, or than 1 MiB, lies elsewhere, which takes a few system calls more.
     pub fn ring_bytes(mut self, bytes: usize) -> Self {
         self.shape.bytes = bytes;
+        self
+    }
+
+    /// Bytes of the longest item: 64 MiB unless set. What is longer is refused, and not received either.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.shape.max_message = bytes;
         self
     }
 

@@ -5,6 +5,7 @@
 
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+pub(crate) use ipc_pipe::socket::{Bundle, Socket, nonce};
 pub(crate) use ipc_pipe::{Bytes, Flags, HEADER, Header, MAX_PAYLOAD, span};
 pub(crate) use ipc_shm::View;
 pub(crate) use ipc_sync::{Acquired, Bell, Deadline, Me, RawLock, RawLockError, RoomBell, Woken, processor};
@@ -20,11 +21,12 @@ pub(crate) fn complete_barrier() {
 }
 
 /// A deliberate fault, to see that the killers notice it; none here. `tests/steps.rs` compiles `channel.rs` with this
-/// function answering 1 to 6:
+/// function answering 1 to 8:
 ///
 /// 1 the header behind a frame is not zeroed, 2 nothing is recovered from a dead producer, 3 `tail` is stored before
 /// `next`, 4 the consumers' bell is not named to the kernel, 5 the header is published before the payload, 6 a
-/// consumer stores `head` without comparing.
+/// consumer stores `head` without comparing, 7 a packet is sent after its frame, 8 a packet is dropped before its
+/// frame is claimed.
 #[inline(always)]
 pub(crate) const fn mutant() -> u8 {
     0

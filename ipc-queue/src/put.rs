@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use ipc_pipe::codec;
+use ipc_shm::handle::Outgoing;
 use ipc_sync::Deadline;
 use serde::Serialize;
 
 use crate::Queue;
 use crate::error::{PutError, PutFault};
+use crate::item::Item;
 use crate::scratch::with_scratch;
 
 /// Values, as serde sees them.
@@ -17,17 +19,23 @@ impl<T: Serialize> Queue<T> {
     /// It is serialized here and now: what cannot be is the caller's to hear, and later changes do not matter. When
     /// getters die, a full queue stays full until another getter comes.
     ///
+    /// Handles inside it travel with it, at any depth, 253 descriptors at most. Those that are lent stay usable here; those
+    /// that move, such as an end of a pipe, are gone from here when the put has succeeded, and still here when not.
+    /// An item that nobody gets keeps its descriptors open: a pipe whose one end lies in a queue is never at its end of
+    /// file.
+    ///
     /// # Errors
     ///
-    /// The value comes back. The queue is shut down, or closed by this process; the value cannot be serialized, or holds a handle,
-    /// which a queue cannot carry; it takes more than a quarter of the ring; the queue's memory is damaged; or this
-    /// process has no slot in the registry, or no thread to keep the value.
+    /// The value comes back. The queue is shut down, or closed by this process; the value cannot be serialized; it is longer
+    /// than [`max_message`](crate::Options::max_message), or has too many handles; the kernel has no descriptor or no
+    /// memory for a large value; the queue's memory is damaged; or this process has no slot in the registry, or no
+    /// thread to keep the value.
     ///
     /// ```
-    /// let queue = ipc_queue::Queue::new()?;
-    /// queue.put(vec![1u8; 1000])?;
-    /// let error = queue.put(vec![1u8; 1_000_000]).unwrap_err();
-    /// assert_eq!(error.into_value().len(), 1_000_000);
+    /// let queue = ipc_queue::Queue::options().max_message(2_000_000).create()?;
+    /// queue.put(vec![1u8; 1_000_000])?;
+    /// let error = queue.put(vec![1u8; 3_000_000]).unwrap_err();
+    /// assert_eq!(error.into_value().len(), 3_000_000);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn put(&self, value: T) -> Result<(), PutError<T>> {
@@ -64,10 +72,18 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_until(&self, value: T, deadline: Deadline) -> Result<(), PutError<T>> {
-        let put = |bytes: &mut Vec<u8>| {
-            codec::encode(&value, bytes).map_err(PutFault::Encode)?;
-            self.raw.put(bytes, deadline)
-        };
-        with_scratch(put).map_err(|fault| PutError { value, fault })
+        self.put_value(&value, deadline).map_err(|fault| PutError { value, fault })
+    }
+
+    #[inline]
+    pub(crate) fn put_value(&self, value: &T, deadline: Deadline) -> Result<(), PutFault> {
+        with_scratch(|bytes| {
+            let table = Outgoing::open();
+            codec::encode(value, bytes).map_err(PutFault::Encode)?;
+            let sending = table.finish();
+            self.raw.put(Item { bytes, descriptors: sending.shared() }, deadline)?;
+            sending.sent();
+            Ok(())
+        })
     }
 }

@@ -5,14 +5,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipc_shm::handle;
 use ipc_sync::Deadline;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::error::{CreateError, JoinError};
 use crate::form::Form;
 use crate::options::Options;
-use crate::raw::RawQueue;
+use crate::raw::{RawQueue, Ticket};
 
 /// Messages from any number of processes to any number of processes; each message goes to exactly one getter.
 ///
@@ -29,7 +28,7 @@ use crate::raw::RawQueue;
 /// producers' lock stops other producers until it goes on.
 ///
 /// A `Queue` is a handle: cloning shares the queue, in this process and, inside any message or as an argument of a
-/// process, with others. It needs two descriptors in each process. A forked child has the queue, but not what its
+/// process, with others. It needs four descriptors in each process. A forked child has the queue, but not what its
 /// parent had not moved to the ring yet, and it is open there though the parent closed it.
 ///
 /// # End of a process
@@ -102,8 +101,7 @@ impl<T> Queue<T> {
         deserializer: D,
         forms: &[Form],
     ) -> Result<Self, D::Error> {
-        let descriptor = handle::take(u32::deserialize(deserializer)?).map_err(de::Error::custom)?;
-        RawQueue::receive(descriptor, forms).map(Queue::of).map_err(de::Error::custom)
+        RawQueue::receive(Ticket::deserialize(deserializer)?, forms).map(Queue::of).map_err(de::Error::custom)
     }
 
     /// Items that were put and not taken, at one instant: in the ring, and in living processes on their way to it.
@@ -209,7 +207,7 @@ impl<T> Clone for Queue<T> {
 
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.raw.segment().lend().map_err(ser::Error::custom)?.serialize(serializer)
+        self.raw.lend().map_err(ser::Error::custom)?.serialize(serializer)
     }
 }
 

@@ -6,16 +6,21 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ipc_pipe::socket::Socket;
 use ipc_shm::PerProcess;
 use ipc_shm::Segment;
+use ipc_shm::handle::{self, LendError};
 use ipc_sync::{BACKSTOP, Deadline, Me, Patience, Woken};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
-use crate::channel::{Channel, Fault, Put, Room};
+use crate::beside::Side;
+use crate::channel::{Channel, Fault, Put, Room, Taken};
 use crate::error::{CreateError, GetError, PutFault};
 use crate::feeder::{Here, Placed};
 use crate::form::Form;
+use crate::item::{Got, Item};
 use crate::presence::Presence;
 use crate::segment::{self, Parts, Shape, Strange};
 use crate::state::SHUT;
@@ -38,6 +43,18 @@ static QUEUES: PerProcess<Mutex<Vec<Weak<RawQueue>>>> = PerProcess::new();
 
 /// Takes what is to be had; answers the processor of its writer, or `None` if the ring is empty.
 type Take<'a> = &'a mut dyn FnMut() -> Result<Option<u32>, Fault>;
+/// What a message holds of a queue: where its descriptors are among those of the message.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Ticket {
+    memory: u32,
+    /// Both ends of the socket for what goes beside items.
+    side: Option<(u32, u32)>,
+}
+
+fn receive_side((into, out): (u32, u32)) -> Result<Side, Strange> {
+    let socket = |slot| Socket::of(handle::take(slot)?).ok_or(Strange::Socket);
+    Ok(Side { into: socket(into)?, out: socket(out)? })
+}
 
 /// A queue of bytes in this process.
 #[derive(Debug)]
@@ -48,6 +65,10 @@ pub(crate) struct RawQueue {
     pub(crate) here: PerProcess<Here>,
     /// Of a joinable queue.
     pub(crate) tasks: Option<Tasks>,
+    /// `None` = its items have nothing beside them.
+    pub(crate) side: Option<Side>,
+    /// Bytes of the longest item.
+    pub(crate) max_message: usize,
     segment: Segment,
     for_item: Patience,
     for_room: Patience,
@@ -60,17 +81,18 @@ impl RawQueue {
     pub(crate) fn create(shape: &Shape) -> Result<Arc<RawQueue>, CreateError> {
         let segment = segment::create(shape)?;
         let parts = segment::parts(&segment, &[shape.form]).expect("a new segment is what it should be");
-        Ok(RawQueue::enter(segment, parts)?)
+        Ok(RawQueue::enter(segment, parts, Some(Side::new()?))?)
     }
 
-    /// The queue behind a descriptor that came in a message, if it is of one of these forms.
-    pub(crate) fn receive(descriptor: Arc<OwnedFd>, forms: &[Form]) -> Result<Arc<RawQueue>, Strange> {
-        let segment = segment::open(descriptor)?;
+    /// The queue that a message brought, if it is of one of these forms.
+    pub(crate) fn receive(ticket: Ticket, forms: &[Form]) -> Result<Arc<RawQueue>, Strange> {
+        let segment = segment::open(handle::take(ticket.memory)?)?;
+        let side = ticket.side.map(receive_side).transpose()?;
         let parts = segment::parts(&segment, forms)?;
-        RawQueue::enter(segment, parts).map_err(|error| Strange::Header(error.into()))
+        RawQueue::enter(segment, parts, side).map_err(|error| Strange::Header(error.into()))
     }
 
-    fn enter(segment: Segment, parts: Parts) -> std::io::Result<Arc<RawQueue>> {
+    fn enter(segment: Segment, parts: Parts, side: Option<Side>) -> std::io::Result<Arc<RawQueue>> {
         let mut queues = QUEUES.get().lock();
         queues.retain(|queue| queue.strong_count() > 0);
         let same = |queue: &Arc<RawQueue>| Arc::ptr_eq(queue.segment.mapping(), segment.mapping());
@@ -78,11 +100,13 @@ impl RawQueue {
             queue.presence.take()?; // its feeder may have given it up
             return Ok(queue);
         }
-        let Parts { form, channel, tasks } = parts;
+        let Parts { form, channel, tasks, max_message } = parts;
         let queue = Arc::new(RawQueue {
             presence: Presence::new(segment.mapping().descriptor())?,
             channel,
             form,
+            side,
+            max_message,
             segment,
             here: PerProcess::new(),
             tasks,
@@ -105,8 +129,12 @@ impl RawQueue {
         has_handle
     }
 
-    pub(crate) fn segment(&self) -> &Segment {
-        &self.segment
+    /// Lends the queue to the message being serialized in this thread.
+    pub(crate) fn lend(&self) -> Result<Ticket, LendError> {
+        let memory = self.segment.lend()?;
+        let lend =
+            |side: &Side| Ok((handle::lend(side.into.descriptor())?, handle::lend(side.out.descriptor())?));
+        Ok(Ticket { memory, side: self.side.as_ref().map(lend).transpose()? })
     }
 
     pub(crate) fn bound(&self) -> Option<usize> {
@@ -115,17 +143,16 @@ impl RawQueue {
 
     /// Puts one item; with [`Deadline::NOW`] only if it need not wait.
     #[inline(always)]
-    pub(crate) fn put(self: &Arc<Self>, item: &[u8], deadline: Deadline) -> Result<(), PutFault> {
+    pub(crate) fn put(self: &Arc<Self>, item: Item<'_>, deadline: Deadline) -> Result<(), PutFault> {
         let me = Me::get().map_err(PutFault::Registry)?;
-        let (here, longest) = (self.here.get(), self.channel.longest());
+        let here = self.here.get();
         if here.closed.load(Relaxed) {
             return Err(PutFault::Closed);
         }
-        if item.len() > longest {
-            return Err(PutFault::TooLarge { bytes: item.len(), limit: longest });
-        }
-        if here.waiting() == 0 {
-            if let Ok(Put::Done) = self.channel.put(&me, item, deadline) {
+        if !item.is_plain(self.channel.longest()) {
+            self.check(item)?;
+        } else if here.waiting() == 0 {
+            if let Ok(Put::Done) = self.channel.put(&me, item.bytes, deadline) {
                 return Ok(());
             }
         }
@@ -146,7 +173,7 @@ impl RawQueue {
         while let Some(first) = items.clone().next() {
             let put = self.put_some(items.clone().take(HOLD), deadline);
             if put == 0 {
-                self.put(first, deadline).map_err(|fault| (count - items.len(), fault))?;
+                self.put(Item::of(first), deadline).map_err(|fault| (count - items.len(), fault))?;
             }
             items.nth(put.saturating_sub(1));
         }
@@ -168,7 +195,7 @@ impl RawQueue {
 
     #[cold]
     #[inline(never)]
-    fn put_slow(self: &Arc<Self>, me: &Me, item: &[u8], deadline: Deadline) -> Result<(), PutFault> {
+    fn put_slow(self: &Arc<Self>, me: &Me, item: Item<'_>, deadline: Deadline) -> Result<(), PutFault> {
         let now = deadline == Deadline::NOW;
         let full = || if now { PutFault::Full } else { PutFault::TimedOut };
         let mut must = now;
@@ -219,41 +246,64 @@ impl RawQueue {
     /// Takes one item into `buffer`, whose content it replaces; with [`Deadline::NOW`] only if it need not wait.
     #[inline(always)]
     pub(crate) fn get(&self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<(), GetError> {
+        self.get_with(buffer, deadline).map(drop)
+    }
+
+    /// Takes one item into `buffer` as [`get`](RawQueue::get) does; answers the descriptors that came with it.
+    #[inline(always)]
+    pub(crate) fn get_with(
+        &self,
+        buffer: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> Result<Vec<OwnedFd>, GetError> {
         let me = Me::get().map_err(GetError::Registry)?;
         if self.here.get().closed.load(Relaxed) {
             return Err(GetError::Closed);
         }
         match self.take(&me, buffer) {
-            Ok(Some(producer)) => {
+            Ok(Taken::Item(producer)) => {
                 self.producer.store(producer, Relaxed);
-                Ok(())
+                Ok(Vec::new())
             }
-            _ => self.get_slow(&me, deadline, &mut || self.take(&me, buffer)),
+            _ => {
+                let mut got = Got::default();
+                self.get_slow(&me, deadline, &mut || self.take_any(&me, buffer, &mut got, deadline))?;
+                got.check()
+            }
         }
     }
 
     /// Takes up to `max` items into `batch`, whose content they replace; waits for the first as a
-    /// [`get`](RawQueue::get) does.
+    /// [`get`](RawQueue::get) does. One that has handles comes alone, and they are the answer.
     #[inline]
-    pub(crate) fn get_many(&self, batch: &mut Batch, max: usize, deadline: Deadline) -> Result<(), GetError> {
+    pub(crate) fn get_many(
+        &self,
+        batch: &mut Batch,
+        max: usize,
+        deadline: Deadline,
+    ) -> Result<Vec<OwnedFd>, GetError> {
         let me = Me::get().map_err(GetError::Registry)?;
         if self.here.get().closed.load(Relaxed) {
             return Err(GetError::Closed);
         }
-        let mut take = || self.take_many(&me, batch, max);
-        match take() {
-            Ok(Some(producer)) => {
+        match self.take_many(&me, batch, max) {
+            Ok(Taken::Item(producer)) => {
                 self.producer.store(producer, Relaxed);
-                Ok(())
+                Ok(Vec::new())
             }
-            Ok(None) if max == 0 => Ok(()),
-            _ => self.get_slow(&me, deadline, &mut take),
+            Ok(Taken::Empty) if max == 0 => Ok(Vec::new()),
+            _ => {
+                let mut got = Got::default();
+                let mut take = || self.take_any_many(&me, batch, max, &mut got, deadline);
+                self.get_slow(&me, deadline, &mut take)?;
+                got.check()
+            }
         }
     }
 
     /// Takes the oldest item, by the way of this queue.
     #[inline(always)]
-    fn take(&self, me: &Me, buffer: &mut Vec<u8>) -> Result<Option<u32>, Fault> {
+    pub(crate) fn take(&self, me: &Me, buffer: &mut Vec<u8>) -> Result<Taken, Fault> {
         match &self.tasks {
             None => self.channel.take(me, buffer),
             Some(tasks) => self.take_as_task(me, tasks, buffer),
@@ -262,7 +312,7 @@ impl RawQueue {
 
     /// Takes the oldest items, by the way of this queue.
     #[inline(always)]
-    fn take_many(&self, me: &Me, batch: &mut Batch, max: usize) -> Result<Option<u32>, Fault> {
+    pub(crate) fn take_many(&self, me: &Me, batch: &mut Batch, max: usize) -> Result<Taken, Fault> {
         match &self.tasks {
             None => self.channel.take_many(me, batch, max),
             Some(tasks) => self.take_many_as_tasks(me, tasks, batch, max),
@@ -282,23 +332,25 @@ impl RawQueue {
         let (slept, mut until, mut drained) = (Cell::new(false), None, false);
         loop {
             let taken = take();
-            if let Ok(Some(producer)) = taken {
-                self.producer.store(producer, Relaxed);
-                if slept.get() {
-                    self.channel.pass_on(me);
-                }
-                return Ok(());
+            if slept.get() && !matches!(taken, Ok(None)) {
+                self.channel.pass_on(me);
             }
             me.arm(); // whoever was woken had named the bell
+            match taken {
+                Ok(Some(producer)) => {
+                    self.producer.store(producer, Relaxed);
+                    return Ok(());
+                }
+                Ok(None) => {}
+                Err(fault) => return Err(get_fault(fault, deadline)),
+            }
             let shut = self.channel.is_shut();
             match until {
-                _ if taken.is_err() => return Err(GetError::Corrupt),
                 _ if drained => return Err(self.tell_the_end()),
                 _ if shut && self.is_last(me, slept.get()) => drained = true,
                 None => until = Some(self.patience_for_item(me, deadline)),
                 Some(until) if !until.has_passed() => self.wait_for_item(me, shut, until, &slept),
-                Some(_) if deadline == Deadline::NOW => return Err(GetError::Empty),
-                Some(_) => return Err(GetError::TimedOut),
+                Some(_) => return Err(nothing(deadline)),
             }
         }
     }
@@ -353,5 +405,20 @@ impl RawQueue {
         let here = self.here.get();
         here.closed.store(true, Relaxed);
         here.wake_feeder();
+    }
+}
+
+/// What a get says that found nothing in its time.
+fn nothing(deadline: Deadline) -> GetError {
+    if deadline == Deadline::NOW { GetError::Empty } else { GetError::TimedOut }
+}
+
+/// What a get says of a fault.
+fn get_fault(fault: Fault, deadline: Deadline) -> GetError {
+    match fault {
+        Fault::TimedOut => nothing(deadline),
+        Fault::Corrupt => GetError::Corrupt,
+        Fault::ShutDown => GetError::ShutDown,
+        Fault::Refused(number) => GetError::Descriptors(std::io::Error::from_raw_os_error(number)),
     }
 }

@@ -8,16 +8,18 @@
 //!  772    4  bytes of the ring, a power of two; written once
 //!  776    4  form of the queue, see `form`; written once
 //!  780    4  padding
-//!  784  520  of a joinable queue: items not done, see `tasks`
-//! 1304 2664  padding
+//!  784    8  bytes of the longest item; written once
+//!  792  520  of a joinable queue: items not done, see `tasks`
+//! 1312 2656  padding
 //! 3968    …  ring, on a page of its own
 //! ```
 #![allow(unsafe_code)]
 
 use std::fmt;
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use ipc_shm::handle::NoSuchSlot;
 use ipc_shm::{Cells, HEADER_SIZE, HeaderError, Kind, OutOfBounds, Segment};
 use ipc_sync::{Registry, RegistryError};
 
@@ -31,7 +33,7 @@ const KIND: Kind =
     Kind::new(*b"QUEU", "queue 2: words 256, 64 entries of 8, bound u32, bytes u32, ring at 3968");
 const LEDGER_AT: usize = 256;
 const SETTINGS_AT: usize = 768;
-const TASKS_AT: usize = 784;
+const TASKS_AT: usize = 792;
 const RING_AT: usize = 4096 - HEADER_SIZE;
 
 /// Bytes that a ring may have.
@@ -46,6 +48,8 @@ struct Settings {
     bound: AtomicU32,
     bytes: AtomicU32,
     form: AtomicU32,
+    padding: AtomicU32,
+    max_message: AtomicU64,
 }
 
 const _: () = {
@@ -70,18 +74,22 @@ unsafe impl Cells for Settings {}
 /// Why a handle in a message leads to no queue.
 #[derive(Debug)]
 pub(crate) enum Strange {
+    Slot(NoSuchSlot),
     Header(HeaderError),
     Registry(RegistryError),
     Settings,
+    Socket,
     Form(Form),
 }
 
 impl fmt::Display for Strange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Strange::Slot(error) => error.fmt(f),
             Strange::Header(error) => error.fmt(f),
             Strange::Registry(error) => error.fmt(f),
             Strange::Settings => f.write_str("the queue's memory is damaged"),
+            Strange::Socket => f.write_str("a descriptor is not the socket of a queue"),
             Strange::Form(form) => write!(f, "the queue is a {form} one"),
         }
     }
@@ -90,6 +98,12 @@ impl fmt::Display for Strange {
 impl From<HeaderError> for Strange {
     fn from(error: HeaderError) -> Self {
         Strange::Header(error)
+    }
+}
+
+impl From<NoSuchSlot> for Strange {
+    fn from(error: NoSuchSlot) -> Self {
+        Strange::Slot(error)
     }
 }
 
@@ -112,6 +126,8 @@ pub(crate) struct Shape {
     pub(crate) bound: Option<usize>,
     /// Bytes of the ring.
     pub(crate) bytes: usize,
+    /// Bytes of the longest item.
+    pub(crate) max_message: usize,
     pub(crate) form: Form,
 }
 
@@ -130,6 +146,7 @@ impl Shape {
         let settings = segment.view::<Settings>(SETTINGS_AT).expect("a new segment holds its settings");
         settings.bound.store(self.bound.unwrap_or(0) as u32, Relaxed);
         settings.bytes.store(self.bytes as u32, Relaxed);
+        settings.max_message.store(self.max_message as u64, Relaxed);
         settings.form.store(self.form.word(), Relaxed);
     }
 }
@@ -156,13 +173,17 @@ pub(crate) struct Parts {
     pub(crate) form: Form,
     pub(crate) channel: Channel,
     pub(crate) tasks: Option<Tasks>,
+    /// Bytes of the longest item.
+    pub(crate) max_message: usize,
 }
 
 /// The parts of a queue, which must be of one of these forms.
 pub(crate) fn parts(segment: &Segment, forms: &[Form]) -> Result<Parts, Strange> {
     let form = form(segment, forms)?;
     let tasks = (form == Form::Joinable).then(|| segment.view(TASKS_AT)).transpose()?.map(Tasks::new);
-    Ok(Parts { form, channel: channel(segment)?, tasks })
+    let max_message = segment.view::<Settings>(SETTINGS_AT)?.max_message.load(Relaxed);
+    let max_message = usize::try_from(max_message).map_err(|_| Strange::Settings)?;
+    Ok(Parts { form, channel: channel(segment)?, tasks, max_message })
 }
 
 fn form(segment: &Segment, forms: &[Form]) -> Result<Form, Strange> {

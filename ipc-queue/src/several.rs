@@ -4,8 +4,8 @@
 //! long as `head` stood in front of them nobody can have overwritten any.
 
 use crate::batch::Batch;
-use crate::channel::{Channel, Fault, PATIENCE, Put};
-use crate::primitive::{Deadline, HEADER, Header, Me, Ordering::Acquire};
+use crate::channel::{Channel, Fault, PATIENCE, Put, Taken};
+use crate::primitive::{Deadline, Flags, HEADER, Header, Me, Ordering::Acquire};
 
 impl Channel {
     /// Appends items of at most [`longest`](Channel::longest) bytes, as many as there is room for; answers how many. Who
@@ -31,17 +31,18 @@ impl Channel {
     }
 
     /// Takes the oldest items, `max` at most, into `batch`, whose content they replace. Answers the processor of the last
-    /// one's writer, or `None` if the ring is empty.
-    pub(crate) fn take_many(&self, me: &Me, batch: &mut Batch, max: usize) -> Result<Option<u32>, Fault> {
+    /// one's writer. It ends before an item that has something beside it.
+    pub(crate) fn take_many(&self, me: &Me, batch: &mut Batch, max: usize) -> Result<Taken, Fault> {
         for _ in 0..PATIENCE {
             let head = self.head();
             let (behind, last) = self.read_many(head, batch, max);
             match last {
                 _ if behind == head && self.moved(head).is_some() => {}
-                None => return Ok(None),
+                None => return Ok(Taken::Empty),
+                Some(last) if behind == head && last.flags().has(Flags::HANDLES) => return Ok(Taken::Beside),
                 Some(_) if behind == head => return Err(Fault::Corrupt),
                 Some(last) if self.claim_and_tell(me, head, behind).is_ok() => {
-                    return Ok(Some(last.processor()));
+                    return Ok(Taken::Item(last.processor()));
                 }
                 Some(_) => {}
             }
@@ -58,7 +59,10 @@ impl Channel {
             let Some(header) = Header::published(self.ring.header(at).load(Acquire)) else { break };
             last = Some(header);
             let behind = at.wrapping_add(header.span());
-            if !self.is_sane(at, header) || behind.wrapping_sub(head) + HEADER > self.ring.capacity() {
+            if header.flags().has(Flags::HANDLES)
+                || !self.is_sane(at, header)
+                || behind.wrapping_sub(head) + HEADER > self.ring.capacity()
+            {
                 break;
             }
             batch.push(|bytes| self.ring.read(at.wrapping_add(HEADER), header.length(), bytes));

@@ -11,6 +11,7 @@ use ipc_sync::{Deadline, Me, full_fence};
 use crate::Queue;
 use crate::channel::Channel;
 use crate::error::GetError;
+use crate::item::Got;
 use crate::raw::RawQueue;
 use crate::state::{DISCARD, SHUT};
 
@@ -103,7 +104,8 @@ impl RawQueue {
         self.help_feeder(&me, Deadline::NEVER);
         let mut item = Vec::new();
         let mut discarded = 0;
-        while let Ok(Some(_)) = self.channel.take(&me, &mut item) {
+        let mut got = Got::default();
+        while let Ok(Some(_)) = self.take_any(&me, &mut item, &mut got, Deadline::NOW) {
             discarded += 1;
         }
         if let Some(tasks) = &self.tasks {

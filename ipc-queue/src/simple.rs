@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::Queue;
 use crate::channel::{Fault, Put};
 use crate::error::{CreateError, PutFault};
-use crate::feeder::put_fault;
 use crate::form::Form;
+use crate::item::{Count, Item, put_fault};
 use crate::options::Options;
 use crate::raw::{MOMENT, RawQueue};
 use crate::state::SHUT;
@@ -105,13 +105,15 @@ impl RawQueue {
     /// A put that waits for room in the ring.
     #[cold]
     #[inline(never)]
-    pub(crate) fn put_into_ring(&self, me: &Me, item: &[u8], deadline: Deadline) -> Result<(), PutFault> {
+    pub(crate) fn put_into_ring(&self, me: &Me, item: Item<'_>, deadline: Deadline) -> Result<(), PutFault> {
         let now = deadline == Deadline::NOW;
         let patience = if now { Deadline::after(MOMENT) } else { deadline };
         loop {
-            match self.channel.put(me, item, patience) {
+            match self.append(me, item, Count::New, patience) {
                 Ok(Put::Done) => return Ok(()),
-                Err(fault @ (Fault::Corrupt | Fault::ShutDown)) => return Err(put_fault(fault)),
+                Err(fault @ (Fault::Corrupt | Fault::ShutDown | Fault::Refused(_))) => {
+                    return Err(put_fault(fault));
+                }
                 _ if now => return Err(PutFault::Full),
                 _ if deadline.has_passed() => return Err(PutFault::TimedOut),
                 Ok(Put::NoRoom(room)) => self.wait_for_room(me, room, SHUT, deadline),

@@ -18,7 +18,7 @@ mod world;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use channel::{Channel, Put, Words};
+use channel::{Channel, Put, Taken, Words};
 use primitive::{Bytes, ENTRIES, Me, View};
 use world::{Deadline, Mortal, each_death, explore, futex};
 
@@ -216,7 +216,9 @@ impl Scene {
 
     fn try_get(&self, me: &Me) -> Option<u64> {
         let mut bytes = Vec::new();
-        self.channel().take(me, &mut bytes).unwrap()?;
+        if self.channel().take(me, &mut bytes).unwrap() == Taken::Empty {
+            return None;
+        }
         Some(u64::from_ne_bytes(bytes.try_into().expect("an item is one word")))
     }
 

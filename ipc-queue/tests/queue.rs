@@ -259,25 +259,6 @@ fn put_gives_back_what_cannot_be_serialized() {
 }
 
 #[test]
-fn item_above_a_quarter_of_the_ring_is_too_large() {
-    let _test = support::test(20);
-    let queue = Queue::<()>::options().ring_bytes(4096).create().unwrap();
-    queue.put_bytes(&[0; 1024]).unwrap();
-    let error = queue.put_bytes(&[0; 1025]).unwrap_err();
-    assert!(matches!(error, PutFault::TooLarge { bytes: 1025, limit: 1024 }));
-    assert_eq!(queue.len(), 1);
-}
-
-#[test]
-fn handle_inside_an_item_is_a_clear_error() {
-    let _test = support::test(20);
-    let (queue, other) = (Queue::<Queue<u8>>::new().unwrap(), Queue::new().unwrap());
-    let error = queue.put(other).unwrap_err();
-    assert!(error.to_string().contains("handle"), "{error}");
-    assert_eq!(queue.len(), 0);
-}
-
-#[test]
 fn item_of_another_type_comes_as_its_bytes() {
     let _test = support::test(20);
     let queue = Queue::<String>::new().unwrap();

@@ -113,7 +113,7 @@ impl Fifo for Faulty {
     fn get(&self) -> Vec<u8> {
         let me = ipc_sync::Me::get().unwrap();
         let (mut item, mut slept) = (Vec::new(), false);
-        while let Ok(None) = self.0.take(&me, &mut item) {
+        while let Ok(channel::Taken::Empty) = self.0.take(&me, &mut item) {
             self.0.sleep_for_item(0, backstop());
             slept = true;
         }

@@ -140,7 +140,7 @@ mod sweep;
 pub use error::{CreateError, NameError, OpenError};
 pub use handle::Descriptor;
 pub use header::{HEADER_SIZE, HeaderError, Kind, Segment, header_bytes, layout_hash};
-pub use mapping::Mapping;
+pub use mapping::{Mapping, sealed_file};
 pub use name::InvalidName;
 pub use named::Origin;
 pub use parcel::{Parcel, ParcelError};

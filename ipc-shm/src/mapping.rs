@@ -27,6 +27,20 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW);
 
 static LIVING: PerProcess<Mutex<HashMap<Inode, Weak<Mapping>>>> = PerProcess::new();
 
+/// A new file of `size` zero bytes in memory, which has no name and is sealed against resizing: what is to be read and
+/// written, and not mapped.
+///
+/// # Errors
+///
+/// What the kernel answers: too many descriptors, no memory.
+pub fn sealed_file(label: &CStr, size: usize) -> io::Result<OwnedFd> {
+    let descriptor = memfd_create(label, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let length = size.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    ftruncate(&descriptor, length)?;
+    fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SEALS))?;
+    Ok(descriptor)
+}
+
 /// All bytes of one shared segment, and the descriptor they came from.
 ///
 /// The memory may be written by other processes at any time, so no reference to plain data is ever made:
@@ -49,7 +63,7 @@ impl Mapping {
     ///
     /// What the kernel answers: too many descriptors, no memory, a size of zero or beyond the address space.
     pub fn anonymous(label: &CStr, size: usize) -> io::Result<Arc<Mapping>> {
-        Mapping::of(Arc::new(memory(label, size)?))
+        Mapping::of(Arc::new(sealed_file(label, size)?))
     }
 
     /// A new anonymous segment of `size` zero bytes of which only the first `front` are mapped; see
@@ -59,7 +73,7 @@ impl Mapping {
     ///
     /// As [`anonymous`](Mapping::anonymous).
     pub fn anonymous_front(label: &CStr, front: usize, size: usize) -> io::Result<Arc<Mapping>> {
-        Mapping::front(Arc::new(memory(label, size)?), front)
+        Mapping::front(Arc::new(sealed_file(label, size)?), front)
     }
 
     /// The mapping of the first `front` bytes of `descriptor`'s file; the one this process already has of the file if it
@@ -189,15 +203,6 @@ impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mapping").field("size", &self.size()).field("descriptor", &self.descriptor).finish()
     }
-}
-
-/// A new anonymous file, sealed against resizing.
-fn memory(label: &CStr, size: usize) -> io::Result<OwnedFd> {
-    let descriptor = memfd_create(label, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-    let length = size.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    ftruncate(&descriptor, length)?;
-    fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SEALS))?;
-    Ok(descriptor)
 }
 
 /// Whether the file can neither shrink nor grow any more.

@@ -38,7 +38,7 @@ pub(crate) fn unpack_as<Q: DeserializeOwned>(
 
 /// All bytes of the queue.
 pub(crate) fn memory<T>(queue: &Queue<T>) -> Arc<Mapping> {
-    let descriptor = pack(queue).1.pop().unwrap();
+    let descriptor = pack(queue).1.remove(0);
     Mapping::of(Arc::new(descriptor)).unwrap()
 }
 

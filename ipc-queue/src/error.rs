@@ -4,10 +4,11 @@ use std::fmt;
 use std::io;
 
 use ipc_pipe::codec::{DecodeError, EncodeError};
+use ipc_shm::NameError;
 use ipc_sync::RegistryError;
 
 use crate::channel::Fault;
-use crate::segment::{LARGEST, MOST, SMALLEST};
+use crate::segment::{LARGEST, MOST, SMALLEST, Strange};
 
 /// Why a queue could not be made.
 #[derive(Debug)]
@@ -56,6 +57,67 @@ impl From<RegistryError> for CreateError {
 impl From<io::Error> for CreateError {
     fn from(error: io::Error) -> Self {
         CreateError::Io(error)
+    }
+}
+
+/// Why the queue of a name was neither opened nor made. What was found under the name was not touched.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NamedError {
+    /// It could not be made: by these options never, or not now.
+    Create(CreateError),
+    /// The name is none, or leads to something else, or nothing could be made under it.
+    Name(Box<NameError>),
+    /// The queue of this name has another schema, or none.
+    Schema,
+    /// The name leads to a queue of another form, such as a `SimpleQueue`.
+    Form,
+    /// The queue's memory is damaged.
+    Corrupt,
+}
+
+impl NamedError {
+    pub(crate) fn of(strange: Strange) -> NamedError {
+        match strange {
+            Strange::Header(error) => NameError::from(error).into(),
+            Strange::Registry(error) => CreateError::Registry(error).into(),
+            Strange::Form(_) => NamedError::Form,
+            _ => NamedError::Corrupt,
+        }
+    }
+}
+
+impl fmt::Display for NamedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NamedError::Create(error) => error.fmt(f),
+            NamedError::Name(error) => error.fmt(f),
+            NamedError::Schema => f.write_str("the queue of this name has another schema"),
+            NamedError::Form => f.write_str("the queue of this name is of another form"),
+            NamedError::Corrupt => f.write_str("the memory of the queue of this name is damaged"),
+        }
+    }
+}
+
+impl std::error::Error for NamedError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            NamedError::Create(error) => Some(error),
+            NamedError::Name(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+impl From<CreateError> for NamedError {
+    fn from(error: CreateError) -> Self {
+        NamedError::Create(error)
+    }
+}
+
+impl From<NameError> for NamedError {
+    fn from(error: NameError) -> Self {
+        NamedError::Name(Box::new(error))
     }
 }
 

@@ -14,6 +14,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Programs that share nothing else meet by a name: [`Queue::named`]. When no more will come, say so to all:
+//! [`Queue::shutdown`].
+//!
 //! # How it works
 //!
 //! All processes share one ring of bytes. Producers write one after another under a lock that passes on when its
@@ -67,6 +70,7 @@ mod item;
 mod iter;
 mod joinable;
 mod many;
+mod named;
 mod options;
 mod presence;
 mod primitive;
@@ -83,8 +87,8 @@ mod tasks;
 
 pub use batch::Batch;
 pub use error::{
-    CreateError, GetError, GetManyError, JoinError, JoinTasksError, PutError, PutFault, PutManyError,
-    TaskDoneError,
+    CreateError, GetError, GetManyError, JoinError, JoinTasksError, NamedError, PutError, PutFault,
+    PutManyError, TaskDoneError,
 };
 pub use iter::Iter;
 pub use joinable::JoinableQueue;

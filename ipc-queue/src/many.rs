@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ipc_pipe::codec::{self, EncodeError};
-use ipc_shm::handle::{Incoming, Outgoing};
+use ipc_shm::handle::Incoming;
 use ipc_sync::Deadline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::Queue;
 use crate::batch::{Batch, with_batch};
 use crate::error::{GetError, GetManyError, PutFault, PutManyError};
+use crate::raw::RawQueue;
 
 /// Values that are serialized before they are put, and bytes after which no more are.
 const CHUNK: usize = 64;
@@ -70,7 +71,7 @@ impl<T: Serialize> Queue<T> {
         let mut put = 0;
         let result = with_batch(|batch| {
             while put < values.len() {
-                let encoded = encode(&values[put..], batch);
+                let encoded = encode(&self.raw, &values[put..], batch);
                 if batch.is_empty() && encoded.is_ok() {
                     self.put_value(&values[put], deadline)?;
                     put += 1;
@@ -88,10 +89,10 @@ impl<T: Serialize> Queue<T> {
 }
 
 /// Serializes a chunk of values: those before the first that cannot be, or that has handles, which goes by itself.
-fn encode<T: Serialize>(values: &[T], batch: &mut Batch) -> Result<(), EncodeError> {
+fn encode<T: Serialize>(queue: &RawQueue, values: &[T], batch: &mut Batch) -> Result<(), EncodeError> {
     batch.clear();
     for value in values.iter().take(CHUNK) {
-        let table = Outgoing::open();
+        let table = queue.table();
         batch.try_push(|bytes| codec::encode(value, bytes))?;
         if !table.finish().is_empty() {
             batch.pop();

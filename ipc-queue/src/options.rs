@@ -7,7 +7,7 @@ use crate::error::CreateError;
 use crate::form::Form;
 use crate::queue::Queue;
 use crate::raw::RawQueue;
-use crate::segment::Shape;
+use crate::segment::{Schema, Shape};
 
 /// Bytes of a ring, unless asked otherwise.
 const RING_BYTES: usize = 256 << 10;
@@ -25,7 +25,8 @@ const MAX_MESSAGE: usize = 64 << 20;
 /// ```
 #[must_use = "nothing is made before create"]
 pub struct Options<T> {
-    shape: Shape,
+    pub(crate) shape: Shape,
+    pub(crate) schema: Option<Schema>,
     item: PhantomData<fn(T) -> T>,
 }
 
@@ -33,6 +34,7 @@ impl<T> Default for Options<T> {
     fn default() -> Self {
         Options {
             shape: Shape { bound: None, bytes: RING_BYTES, max_message: MAX_MESSAGE, form: Form::Plain },
+            schema: None,
             item: PhantomData,
         }
     }
@@ -55,6 +57,13 @@ impl<T> Options<T> {
     /// Bytes of the longest item: 64 MiB unless set. What is longer is refused, and not received either.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.shape.max_message = bytes;
+        self
+    }
+
+    /// What the items of a [named](Options::named) queue are, in words of your own, such as `"jobs/1"`. Who opens the
+    /// queue with other words is refused; who opens it without any is not asked.
+    pub fn schema(mut self, words: &str) -> Self {
+        self.schema = Some(Schema::new(words));
         self
     }
 

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use ipc_pipe::codec;
-use ipc_shm::handle::Outgoing;
 use ipc_sync::Deadline;
 use serde::Serialize;
 
@@ -78,7 +77,7 @@ impl<T: Serialize> Queue<T> {
     #[inline]
     pub(crate) fn put_value(&self, value: &T, deadline: Deadline) -> Result<(), PutFault> {
         with_scratch(|bytes| {
-            let table = Outgoing::open();
+            let table = self.raw.table();
             codec::encode(value, bytes).map_err(PutFault::Encode)?;
             let sending = table.finish();
             self.raw.put(Item { bytes, descriptors: sending.shared() }, deadline)?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ipc_pipe::socket::Socket;
 use ipc_shm::PerProcess;
-use ipc_shm::Segment;
-use ipc_shm::handle::{self, LendError};
+use ipc_shm::handle::{self, LendError, Outgoing};
+use ipc_shm::{Parcel, Segment};
 use ipc_sync::{BACKSTOP, Deadline, Me, Patience, Woken};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -43,10 +43,11 @@ static QUEUES: PerProcess<Mutex<Vec<Weak<RawQueue>>>> = PerProcess::new();
 
 /// Takes what is to be had; answers the processor of its writer, or `None` if the ring is empty.
 type Take<'a> = &'a mut dyn FnMut() -> Result<Option<u32>, Fault>;
+
 /// What a message holds of a queue: where its descriptors are among those of the message.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Ticket {
-    memory: u32,
+    memory: Parcel,
     /// Both ends of the socket for what goes beside items.
     side: Option<(u32, u32)>,
 }
@@ -86,8 +87,16 @@ impl RawQueue {
 
     /// The queue that a message brought, if it is of one of these forms.
     pub(crate) fn receive(ticket: Ticket, forms: &[Form]) -> Result<Arc<RawQueue>, Strange> {
-        let segment = segment::open(handle::take(ticket.memory)?)?;
-        let side = ticket.side.map(receive_side).transpose()?;
+        let segment = segment::unpack(ticket.memory)?;
+        RawQueue::open(segment, ticket.side.map(receive_side).transpose()?, forms)
+    }
+
+    /// The queue in somebody's memory, if it is of one of these forms.
+    pub(crate) fn open(
+        segment: Segment,
+        side: Option<Side>,
+        forms: &[Form],
+    ) -> Result<Arc<RawQueue>, Strange> {
         let parts = segment::parts(&segment, forms)?;
         RawQueue::enter(segment, parts, side).map_err(|error| Strange::Header(error.into()))
     }
@@ -131,10 +140,21 @@ impl RawQueue {
 
     /// Lends the queue to the message being serialized in this thread.
     pub(crate) fn lend(&self) -> Result<Ticket, LendError> {
-        let memory = self.segment.lend()?;
+        let memory = self.segment.pack()?;
         let lend =
             |side: &Side| Ok((handle::lend(side.into.descriptor())?, handle::lend(side.out.descriptor())?));
         Ok(Ticket { memory, side: self.side.as_ref().map(lend).transpose()? })
+    }
+
+    /// The table of an item that is to be serialized.
+    #[inline(always)]
+    pub(crate) fn table(&self) -> Outgoing {
+        if self.side.is_some() { Outgoing::open() } else { Outgoing::names_only() }
+    }
+
+    /// The name that goes with the last user.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.segment.name()
     }
 
     pub(crate) fn bound(&self) -> Option<usize> {

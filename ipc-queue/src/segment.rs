@@ -10,7 +10,9 @@
 //!  780    4  padding
 //!  784    8  bytes of the longest item; written once
 //!  792  520  of a joinable queue: items not done, see `tasks`
-//! 1312 2656  padding
+//! 1312 2632  padding
+//! 3944    8  schema of a named queue, 0 = none; written once
+//! 3952   16  padding
 //! 3968    …  ring, on a page of its own
 //! ```
 #![allow(unsafe_code)]
@@ -20,11 +22,13 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use ipc_shm::handle::NoSuchSlot;
-use ipc_shm::{Cells, HEADER_SIZE, HeaderError, Kind, OutOfBounds, Segment};
+use ipc_shm::{
+    Cells, HEADER_SIZE, HeaderError, Kind, OutOfBounds, Parcel, ParcelError, Segment, layout_hash,
+};
 use ipc_sync::{Registry, RegistryError};
 
 use crate::channel::{Channel, Consumers, Entry, Producers, Words};
-use crate::error::CreateError;
+use crate::error::{CreateError, NamedError};
 use crate::form::Form;
 use crate::primitive::{Bytes, ENTRIES};
 use crate::tasks::{self, Tasks};
@@ -34,6 +38,7 @@ const KIND: Kind =
 const LEDGER_AT: usize = 256;
 const SETTINGS_AT: usize = 768;
 const TASKS_AT: usize = 792;
+const SCHEMA_AT: usize = 3944;
 const RING_AT: usize = 4096 - HEADER_SIZE;
 
 /// Bytes that a ring may have.
@@ -75,6 +80,7 @@ unsafe impl Cells for Settings {}
 #[derive(Debug)]
 pub(crate) enum Strange {
     Slot(NoSuchSlot),
+    Parcel(ParcelError),
     Header(HeaderError),
     Registry(RegistryError),
     Settings,
@@ -86,12 +92,19 @@ impl fmt::Display for Strange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Strange::Slot(error) => error.fmt(f),
+            Strange::Parcel(error) => error.fmt(f),
             Strange::Header(error) => error.fmt(f),
             Strange::Registry(error) => error.fmt(f),
             Strange::Settings => f.write_str("the queue's memory is damaged"),
             Strange::Socket => f.write_str("a descriptor is not the socket of a queue"),
             Strange::Form(form) => write!(f, "the queue is a {form} one"),
         }
+    }
+}
+
+impl From<ParcelError> for Strange {
+    fn from(error: ParcelError) -> Self {
+        Strange::Parcel(error)
     }
 }
 
@@ -116,6 +129,16 @@ impl From<RegistryError> for Strange {
 impl From<OutOfBounds> for Strange {
     fn from(_: OutOfBounds) -> Self {
         Strange::Settings
+    }
+}
+
+/// What the items of a queue are, as a hash of its maker's words; never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Schema(u64);
+
+impl Schema {
+    pub(crate) fn new(text: &str) -> Schema {
+        Schema(layout_hash(text).max(1))
     }
 }
 
@@ -160,12 +183,40 @@ pub(crate) fn create(shape: &Shape) -> Result<Segment, CreateError> {
 }
 
 /// The memory of a queue that came in a message.
-pub(crate) fn open(descriptor: std::sync::Arc<std::os::fd::OwnedFd>) -> Result<Segment, Strange> {
-    let segment = Segment::open(descriptor, KIND)?;
+pub(crate) fn unpack(parcel: Parcel) -> Result<Segment, Strange> {
+    let segment = Segment::unpack(parcel, KIND)?;
+    check_registry(&segment)?;
+    Ok(segment)
+}
+
+/// The memory of the queue of this name; made, if there is none.
+pub(crate) fn named(name: &str, shape: &Shape, schema: Option<Schema>) -> Result<Segment, NamedError> {
+    shape.check()?;
+    let registry = Registry::get().map_err(CreateError::Registry)?.id();
+    let init = |segment: &Segment| {
+        shape.write(segment);
+        if let Some(Schema(hash)) = schema {
+            segment.view::<AtomicU64>(SCHEMA_AT).expect("it lies before the ring").store(hash, Relaxed);
+        }
+    };
+    let (segment, _) = Segment::leased(name, KIND, RING_AT + shape.bytes, registry, init)?;
+    check_registry(&segment).map_err(NamedError::of)?;
+    if schema.is_some_and(|schema| schema_of(&segment) != Some(schema)) {
+        return Err(NamedError::Schema);
+    }
+    Ok(segment)
+}
+
+fn check_registry(segment: &Segment) -> Result<(), Strange> {
     match segment.registry() == Registry::get()?.id() {
-        true => Ok(segment),
+        true => Ok(()),
         false => Err(HeaderError::ForeignRegistry.into()),
     }
+}
+
+fn schema_of(segment: &Segment) -> Option<Schema> {
+    let hash = segment.view::<AtomicU64>(SCHEMA_AT).ok()?.load(Relaxed);
+    (hash != 0).then_some(Schema(hash))
 }
 
 /// What a queue's memory consists of.

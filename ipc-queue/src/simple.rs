@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Queue;
 use crate::channel::{Fault, Put};
-use crate::error::{CreateError, PutFault};
+use crate::error::{CreateError, NamedError, PutFault};
 use crate::form::Form;
 use crate::item::{Count, Item, put_fault};
 use crate::options::Options;
@@ -62,6 +62,15 @@ impl<T> SimpleQueue<T> {
     /// ```
     pub fn with_ring_bytes(bytes: usize) -> Result<SimpleQueue<T>, CreateError> {
         SimpleQueue::of(Options::default().ring_bytes(bytes))
+    }
+
+    /// The queue of this name, with a ring of 256 KiB; made, if there is none. As [`Queue::named`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::named`].
+    pub fn named(name: &str) -> Result<SimpleQueue<T>, NamedError> {
+        Options::default().form(Form::Simple).named(name).map(SimpleQueue)
     }
 
     fn of(options: Options<T>) -> Result<SimpleQueue<T>, CreateError> {

@@ -19,6 +19,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::mapping::is_sealed;
+use crate::name::Name;
 use crate::{Cells, Mapping, OutOfBounds, View, handle};
 
 const MAGIC: u64 = u64::from_be_bytes(*b"mpsegmt\x01");
@@ -221,6 +222,11 @@ impl Segment {
     /// The whole mapping, header included.
     pub fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
+    }
+
+    /// The name that goes with the segment's last user; `None` = it is anonymous, or its name stays.
+    pub fn name(&self) -> Option<&str> {
+        self.mapping.leased_name().map(Name::as_str)
     }
 
     /// Bytes of the body.

@@ -37,9 +37,8 @@ impl Segment {
     ///
     /// No message is being serialized in this thread, or it takes names only and the segment has none.
     pub fn pack(&self) -> Result<Parcel, LendError> {
-        let name = self.mapping().leased_name().map(Name::as_str);
-        let slot = handle::lend_named(self.mapping().descriptor(), name)?;
-        Ok(Parcel { slot, name: name.map(Box::from) })
+        let slot = handle::lend_named(self.mapping().descriptor(), self.name())?;
+        Ok(Parcel { slot, name: self.name().map(Box::from) })
     }
 
     /// The segment that a message brought. This process is among its users now: if it is the last one, the name goes

@@ -1,0 +1,269 @@
+//! What only worker processes can do: die, be killed, refuse what cannot be serialized.
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use multiprocess::{
+    Event, Executor, Pool, Process, Progress, ReturnWhen, ShutdownMode, StartMethod, TaskError,
+    TerminateError, as_completed, wait_futures, worker_state,
+};
+use support::until;
+
+multiprocess::testing!();
+
+fn double(n: u32) -> u32 {
+    n * 2
+}
+
+fn pass((inside, gate): (Event, Event)) -> u32 {
+    inside.set();
+    gate.wait();
+    std::process::id()
+}
+
+fn for_ever(_: ()) {
+    loop {
+        std::thread::park();
+    }
+}
+
+fn kill_me(signal: i32) -> u32 {
+    // SAFETY: a number.
+    unsafe { libc::raise(signal) };
+    std::process::id()
+}
+
+type Start = fn(usize) -> Executor;
+
+fn spawned(workers: usize) -> Executor {
+    Executor::processes(workers).unwrap()
+}
+
+fn forked(workers: usize) -> Executor {
+    Executor::from(Pool::builder().workers(workers).start_method(StartMethod::ForkServer).start().unwrap())
+}
+
+fn run(start: Start, body: fn(Start, [Event; 2])) {
+    let events = [Event::new().unwrap(), Event::new().unwrap()];
+    let _test = begin();
+    body(start, events);
+}
+
+fn begin() -> support::Test {
+    // The line that daemons hang on and the server of forks outlive every test.
+    let daemon =
+        |method| Process::builder().daemon(true).start_method(method).spawn(|()| (), ()).unwrap().join();
+    [StartMethod::Spawn, StartMethod::ForkServer].into_iter().for_each(|method| daemon(method).unwrap());
+    support::test(60)
+}
+
+macro_rules! for_each_kind {
+    ($($name:ident)*) => {
+        mod spawn { $( #[test] fn $name() { super::run(super::spawned, super::$name); } )* }
+        mod forkserver { $( #[test] fn $name() { super::run(super::forked, super::$name); } )* }
+    };
+}
+for_each_kind! {
+    a_dead_worker_fails_exactly_its_future
+    a_kill_from_outside_fails_exactly_its_future
+    a_dead_worker_fails_its_chunk_and_the_map_goes_on
+    terminate_kills_now_and_fails_what_is_pending
+    terminate_ends_ten_thousand_tasks
+    what_cannot_be_serialized_is_its_own_error
+    callbacks_and_progress_of_deaths
+    shutdown_and_drop_inside_a_callback
+    drop_while_a_panic_passes_by_kills
+}
+
+fn a_dead_worker_fails_exactly_its_future(start: Start, _: [Event; 2]) {
+    let executor = start(2);
+    for signal in [libc::SIGKILL, libc::SIGSEGV, libc::SIGABRT] {
+        let before: Vec<_> = (0..50).map(|n| (n, executor.submit(double, n))).collect();
+        let dies = executor.submit(kill_me, signal);
+        let after: Vec<_> = (50..100).map(|n| (n, executor.submit(double, n))).collect();
+        match dies.result() {
+            Err(TaskError::WorkerDied { status, .. }) => assert_eq!(status.signal(), Some(signal)),
+            other => panic!("{other:?}"),
+        }
+        for (n, future) in before.into_iter().chain(after) {
+            assert_eq!(future.result(), Ok(n * 2));
+        }
+    }
+}
+
+fn a_kill_from_outside_fails_exactly_its_future(start: Start, [inside, gate]: [Event; 2]) {
+    let executor = start(1);
+    let pid = executor.submit(|()| std::process::id(), ()).result().unwrap();
+    let victim = executor.submit(pass, (inside.clone(), gate.clone()));
+    inside.wait();
+    until(|| victim.running());
+    let pending: Vec<_> = (0..100).map(|n| executor.submit(double, n)).collect();
+    // SAFETY: two numbers; our worker, which is alive, for its task is.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    let waited = wait_futures([victim], ReturnWhen::FirstException);
+    match waited.done[0].exception() {
+        Some(TaskError::WorkerDied { pid: dead, status }) => {
+            assert_eq!((dead, status.signal()), (pid, Some(9)))
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(as_completed(pending).filter(|future| future.exception().is_none()).count(), 100);
+    assert_ne!(executor.submit(|()| std::process::id(), ()).result(), Ok(pid));
+}
+
+fn a_dead_worker_fails_its_chunk_and_the_map_goes_on(start: Start, _: [Event; 2]) {
+    let executor = start(2);
+    let task = |n: u32| if n == 42 { kill_me(libc::SIGKILL) } else { n };
+    let results: Vec<_> = executor.map(task, 0..100).chunk_size(10).collect();
+    for (n, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(value) => assert!(value == n as u32 && n / 10 != 4),
+            Err(TaskError::WorkerDied { .. }) => assert_eq!(n / 10, 4),
+            Err(error) => panic!("{n}: {error}"),
+        }
+    }
+}
+
+fn terminate_kills_now_and_fails_what_is_pending(start: Start, [inside, gate]: [Event; 2]) {
+    let executor = start(2);
+    let done = executor.submit(double, 1);
+    assert_eq!(done.exception(), None);
+    let running = executor.submit(pass, (inside.clone(), gate));
+    inside.wait();
+    let pending: Vec<_> = (0..100).map(|_| executor.submit(for_ever, ())).collect();
+    executor.terminate_workers().unwrap();
+    executor.terminate_workers().unwrap();
+    assert_eq!(running.result(), Err(TaskError::Terminated));
+    assert!(pending.iter().all(|future| future.result() == Err(TaskError::Terminated)));
+    assert_eq!(done.result(), Ok(2));
+    assert_eq!(executor.submit(double, 1).result(), Err(TaskError::Closed));
+    executor.shutdown(ShutdownMode::Wait);
+}
+
+fn terminate_ends_ten_thousand_tasks(start: Start, _: [Event; 2]) {
+    let executor = start(2);
+    let futures: Vec<_> = (0..10_000).map(|_| executor.submit(for_ever, ())).collect();
+    until(|| futures.iter().filter(|future| future.running()).count() == 2);
+    let begin = Instant::now();
+    executor.terminate_workers().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert!(futures.iter().all(|future| future.exception() == Some(TaskError::Terminated)));
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Picky {
+    #[serde(serialize_with = "refuse_odd", deserialize_with = "refuse_four")]
+    n: u32,
+}
+
+fn refuse_odd<S: serde::Serializer>(n: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    match n % 2 {
+        1 => Err(serde::ser::Error::custom("odd numbers do not travel")),
+        _ => serializer.serialize_u32(*n),
+    }
+}
+
+fn refuse_four<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match serde::Deserialize::deserialize(deserializer)? {
+        4 => Err(serde::de::Error::custom("four does not arrive")),
+        n => Ok(n),
+    }
+}
+
+fn what_cannot_be_serialized_is_its_own_error(start: Start, _: [Event; 2]) {
+    let executor = start(2);
+    let take = |picky: Picky| picky.n;
+    let give = |n: u32| Picky { n };
+    let takes = [0, 1, 2, 4].map(|n| executor.submit(take, Picky { n }));
+    let gives = [0, 1, 2, 4].map(|n| executor.submit(give, n));
+    let said = |error: Option<TaskError>, what: &str| match error {
+        Some(TaskError::Arguments { message } | TaskError::Result { message }) => {
+            assert!(message.contains(what))
+        }
+        other => panic!("{other:?}"),
+    };
+    for futures in [takes.map(|future| future.exception()), gives.map(|future| future.exception())] {
+        let [zero, one, two, four] = futures;
+        assert_eq!((zero, two), (None, None));
+        said(one, "odd numbers do not travel");
+        said(four, "four does not arrive");
+    }
+    // One odd result is its own error, though it travels with others.
+    let results: Vec<_> =
+        executor.map(give, [0, 1, 2, 3, 6]).chunk_size(5).map(|result| result.is_ok()).collect();
+    assert_eq!(results, [true, false, true, false, true]);
+}
+
+fn callbacks_and_progress_of_deaths(start: Start, _: [Event; 2]) {
+    let executor = start(2);
+    let last = Arc::new(Mutex::new(Progress::default()));
+    let told = Arc::clone(&last);
+    executor.on_progress(move |progress| *told.lock().unwrap() = progress);
+    let calls = Arc::new(AtomicUsize::new(0));
+    for n in 0..200u32 {
+        let task = |n: u32| if n % 20 == 7 { kill_me(libc::SIGKILL) } else { n };
+        let calls = Arc::clone(&calls);
+        executor.submit(task, n).add_done_callback(move |future| {
+            assert_eq!(future.result().is_err(), n % 20 == 7);
+            calls.fetch_add(1, SeqCst);
+        });
+    }
+    executor.shutdown(ShutdownMode::Wait);
+    assert_eq!(calls.load(SeqCst), 200);
+    let last = *last.lock().unwrap();
+    assert_eq!((last.submitted, last.done, last.failed, last.cancelled), (200, 190, 10, 0));
+}
+
+fn shutdown_and_drop_inside_a_callback(start: Start, _: [Event; 2]) {
+    let executor = Arc::new(start(2));
+    let gone = Arc::downgrade(&executor);
+    let mine = Arc::clone(&executor);
+    let pending = Arc::new(Mutex::new(Vec::new()));
+    let place = Arc::clone(&pending);
+    executor.submit(double, 1).add_done_callback(move |_| {
+        place.lock().unwrap().extend((0..50).map(|n| mine.submit(double, n)));
+        mine.shutdown(ShutdownMode::Wait);
+        drop(mine);
+    });
+    drop(executor);
+    until(|| gone.strong_count() == 0);
+    // Those that were there are done, though nobody has the executor any more.
+    for (n, future) in pending.lock().unwrap().iter().enumerate() {
+        assert_eq!(future.result(), Ok(n as u32 * 2));
+    }
+}
+
+fn drop_while_a_panic_passes_by_kills(start: Start, [inside, gate]: [Event; 2]) {
+    let running = Arc::new(Mutex::new(None));
+    let place = Arc::clone(&running);
+    let fails = std::thread::spawn(move || {
+        let executor = start(1);
+        *place.lock().unwrap() = Some(executor.submit(pass, (inside.clone(), gate)));
+        inside.wait();
+        let _executor = executor;
+        panic!("on purpose");
+    });
+    fails.join().unwrap_err();
+    assert_eq!(running.lock().unwrap().take().unwrap().result(), Err(TaskError::Terminated));
+}
+
+/// All that a pool's builder says is there in the executor that is made from it.
+#[test]
+fn an_executor_from_a_pool_keeps_its_terms() {
+    let count = multiprocess::Value::new(0u32).unwrap();
+    let _test = begin();
+    let pool =
+        Pool::builder().workers(1).initializer(|n: u32| n + 1, 41).unwrap().retries(3).start().unwrap();
+    let executor = Executor::from(pool);
+    assert_eq!(executor.submit(|()| *worker_state::<u32>().unwrap(), ()).result(), Ok(42));
+    let third_time = |count: multiprocess::Value<u32>| {
+        let times = count.fetch_add(1) + 1;
+        if times < 3 { kill_me(libc::SIGKILL) } else { times }
+    };
+    assert_eq!(executor.submit(third_time, count.clone()).result(), Ok(3));
+    assert_ne!(executor.terminate_workers(), Err(TerminateError::Unsupported));
+}

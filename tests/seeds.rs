@@ -94,3 +94,12 @@ fn executor_tells_each_page_and_each_error() {
     assert_eq!(lines.lines().count(), 6);
     assert!(String::from_utf8_lossy(&output.stderr).contains("http is all I know")); // the panic, as any
 }
+
+#[test]
+fn threads_and_processes_find_the_same_primes() {
+    let _test = support::test(60);
+    let lines = lines_of("threads_or_processes", &["100000"]);
+    let (threads, processes) = (&lines[0], &lines[1]);
+    assert!(threads.contains(" threads: 9592 primes below 100000 in "), "{lines:?}");
+    assert!(processes.contains(" processes: 9592 primes below 100000 in ") && lines.len() == 2, "{lines:?}");
+}

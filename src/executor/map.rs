@@ -17,7 +17,7 @@ use super::future::Future;
 use super::progress::Tally;
 
 /// Chunks under way for each worker, if nobody says how many.
-const AHEAD: usize = 8;
+const AHEAD: usize = 32;
 
 /// The results of [`Executor::map`], in the order of the items.
 #[must_use = "iterators are lazy: nothing is submitted before a result is asked for"]
@@ -66,7 +66,7 @@ where
         self
     }
 
-    /// So many chunks are under way or done and not asked for, at most. 8 for each worker if not said.
+    /// So many chunks are under way or done and not asked for, at most. 32 for each worker if not said.
     ///
     /// # Panics
     ///

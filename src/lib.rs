@@ -5,6 +5,7 @@
 //! |-----------|--------------------------------------------------------------------------------------------------|
 //! | processes | [`init`], [`Process`], [`Builder`], [`Stdio`], [`ExitStatus`], [`current_process`]               |
 //! | tasks     | [`Executor`]: in threads or processes; [`Future`], [`as_completed`], [`wait_futures`]            |
+//! | pools     | [`Pool`]: tasks for worker processes; [`AsyncResult`], [`Imap`], [`Tasks`], [`worker_state`]    |
 //! | queues    | [`Queue`]: messages for many; more in [`queue`]                                                  |
 //! | pipes     | [`pipe()`], [`simplex`], [`Connection`], [`Sender`], [`Receiver`]; more in [`connection`]        |
 //! | waiting   | [`wait()`] for several of them at once, [`Waitable`]; `Doorbell` in [`connection`] for outside loops |

@@ -8,7 +8,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use multiprocess::{Pool, Process, Sender, StartMethod, TaskError, simplex};
+use multiprocess::{Pool, Process, Sender, StartMethod, TaskError, active_children, simplex};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use support::{Rng, procfs, until};
 
@@ -219,9 +219,10 @@ fn kills_fail_no_more_tasks_than_there_were() {
         };
         pool.apply_async_with(|n: u64| n, n, move |_| _ = done.fetch_add(1, SeqCst), on_error);
         if n % 100 == 50 {
-            let pids = pool.pids();
-            if let Some(pid) = pids.get(rng.below(3) as usize) {
-                signal(*pid, libc::SIGKILL);
+            let workers =
+                active_children().into_iter().filter(|child| child.name().starts_with("PoolWorker"));
+            if let Some(worker) = workers.collect::<Vec<_>>().get(rng.below(3) as usize) {
+                worker.kill().unwrap();
                 kills += 1;
             }
         }

@@ -103,3 +103,21 @@ fn threads_and_processes_find_the_same_primes() {
     assert!(threads.contains(" threads: 9592 primes below 100000 in "), "{lines:?}");
     assert!(processes.contains(" processes: 9592 primes below 100000 in ") && lines.len() == 2, "{lines:?}");
 }
+
+#[test]
+fn pool_counts_primes_and_outlives_a_worker() {
+    let _test = support::test(60);
+    let mut lines = lines_of("pool_map", &["10000"]);
+    let callback = lines.iter().position(|line| line.starts_with("callback")).unwrap();
+    assert_eq!(lines.remove(callback), "callback: 1000003 is prime: true");
+    assert!(lines[0].starts_with("map: 1229 primes below 10000, [95, 73, 65,"), "{lines:?}");
+    assert_eq!(
+        lines[1..],
+        [
+            "apply_async: the largest is Some(9973)",
+            "imap_unordered: 3 parts, as soon as they were done",
+            "a worker died of its task, with signal 6 (SIGABRT)",
+            "the next one does the next task: 25"
+        ]
+    );
+}

@@ -19,6 +19,7 @@ mod condition;
 mod event;
 mod lock;
 mod names;
+mod pool;
 mod queue;
 mod reentrant;
 mod rwlock;
@@ -118,9 +119,11 @@ const SECTIONS: &[(&str, Section)] = &[
     ("queue", queue::drill),
     ("names", names::drill),
     ("value", value::drill),
+    ("pool", pool::drill),
 ];
 
 fn main() -> ExitCode {
+    multiprocess::init();
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -14,6 +14,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Queues, connections, events, processes and descriptors can be waited for together: `ipc_pipe::wait`; and in an event loop
+//! of others: [`Queue::readiness`].
+//!
 //! Programs that share nothing else meet by a name: [`Queue::named`]. When no more will come, say so to all:
 //! [`Queue::shutdown`].
 //!
@@ -84,6 +87,7 @@ mod shutdown;
 mod simple;
 mod state;
 mod tasks;
+mod waitable;
 
 pub use batch::Batch;
 pub use error::{

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ipc_pipe::Doorbell;
 use ipc_pipe::socket::Socket;
 use ipc_shm::PerProcess;
 use ipc_shm::handle::{self, LendError, Outgoing};
@@ -70,6 +71,8 @@ pub(crate) struct RawQueue {
     pub(crate) side: Option<Side>,
     /// Bytes of the longest item.
     pub(crate) max_message: usize,
+    /// For event loops of others.
+    pub(crate) doorbell: Doorbell,
     segment: Segment,
     for_item: Patience,
     for_room: Patience,
@@ -117,6 +120,7 @@ impl RawQueue {
             side,
             max_message,
             segment,
+            doorbell: Doorbell::new(),
             here: PerProcess::new(),
             tasks,
             for_item: Patience::default(),
@@ -341,7 +345,7 @@ impl RawQueue {
 
     /// Whether there may be something to take, for this process.
     #[inline(always)]
-    fn may_take(&self, me: &Me) -> bool {
+    pub(crate) fn may_take(&self, me: &Me) -> bool {
         self.channel.has_item() && self.tasks.as_ref().is_none_or(|tasks| tasks.has_place(me))
     }
 

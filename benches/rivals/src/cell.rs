@@ -42,6 +42,12 @@ impl Cell {
     }
 }
 
+impl Contender {
+    pub fn wedging(self, reason: &'static str) -> Contender {
+        Contender { wedges: Some(reason), ..self }
+    }
+}
+
 /// Bytes; 0 if the work has no size.
 #[derive(Clone, Copy)]
 pub struct Size(pub usize);
@@ -67,6 +73,8 @@ pub enum Unit {
     Millions,
     /// Bytes in a second.
     Gigabytes,
+    /// No operations, but how much sooner than by one alone.
+    Times,
 }
 
 impl Unit {
@@ -77,6 +85,7 @@ impl Unit {
             Unit::Milliseconds => 1e3 / rate,
             Unit::Millions => rate / 1e6,
             Unit::Gigabytes => rate * size.0 as f64 / 1e9,
+            Unit::Times => rate,
         }
     }
 
@@ -84,7 +93,7 @@ impl Unit {
     pub fn ratio(self, ours: f64, theirs: f64) -> f64 {
         match self {
             Unit::Microseconds | Unit::Milliseconds => theirs / ours,
-            Unit::Millions | Unit::Gigabytes => ours / theirs,
+            Unit::Millions | Unit::Gigabytes | Unit::Times => ours / theirs,
         }
     }
 }
@@ -96,6 +105,7 @@ impl fmt::Display for Unit {
             Unit::Milliseconds => "ms",
             Unit::Millions => "M/s",
             Unit::Gigabytes => "GB/s",
+            Unit::Times => "x",
         })
     }
 }

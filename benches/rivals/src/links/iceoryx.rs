@@ -83,7 +83,8 @@ impl<const COPIED: bool> End for Port<COPIED> {
         if COPIED {
             loan.write_from_slice(message).send().unwrap();
         } else {
-            loan.payload_mut()[..8].write_copy_of_slice(&message[..8]);
+            let number = loan.payload_mut().iter_mut().zip(&message[..8]);
+            number.for_each(|(byte, new)| _ = byte.write(*new));
             // SAFETY: these are bytes of a mapping, and all of them are bytes whatever they hold.
             unsafe { loan.assume_init() }.send().unwrap();
         }

@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 WARM_UP, WINDOW = 0.05, 0.1
 BOUND = 2000
+WORKERS = 4
 RECORD = (1, 1, 2.5, (3,) * 6, b"sixteen letters.")
 
 context = multiprocessing.get_context("fork")
@@ -21,6 +23,11 @@ def die_with_parent():
 
 def pin(side):
     os.sched_setaffinity(0, {processors[side if PLACEMENT == "two" else 0]})
+
+
+def confine():
+    """To the processors of both sides."""
+    os.sched_setaffinity(0, set(processors[: 2 if PLACEMENT == "two" else 1]))
 
 
 def start(side, work, *arguments):
@@ -116,8 +123,7 @@ def nothing():
 
 def process(method):
     """Started and joined, with SIZE bytes touched in the parent."""
-    if PLACEMENT == "one":
-        pin(0)
+    confine()
     start = multiprocessing.get_context(method)
     memory = b"\1" * SIZE
 
@@ -127,6 +133,56 @@ def process(method):
         process.join()
 
     return rate(call)
+
+
+def following(x):
+    return x + 1
+
+
+def burn(seed):
+    for _ in range(500_000):
+        pass
+
+
+def pool():
+    confine()
+    return context.Pool(WORKERS, die_with_parent)
+
+
+def pool_map(count, chunk):
+    workers = pool()
+    return count * rate(lambda: workers.map(following, range(count), chunk))
+
+
+def pool_apply():
+    workers = pool()
+    return rate(lambda: workers.apply(following, (41,)))
+
+
+def pool_speed_up():
+    workers = pool()
+    workers.map(burn, range(8), 1)
+    begin = time.perf_counter()
+    for seed in range(8):
+        burn(seed)
+    middle = time.perf_counter()
+    workers.map(burn, range(8), 1)
+    return (middle - begin) / (time.perf_counter() - middle)
+
+
+def executor(kind, count):
+    """So many tasks under way at the same time."""
+    confine()
+    if kind is ProcessPoolExecutor:
+        workers = kind(WORKERS, context, die_with_parent)
+    else:
+        workers = kind(WORKERS)
+
+    def call():
+        for future in [workers.submit(following, x) for x in range(count)]:
+            future.result()
+
+    return count * rate(call)
 
 
 WORKS = {
@@ -140,6 +196,14 @@ WORKS = {
     "queue_round_trip": queue_round_trip,
     "process_spawn": lambda: process("spawn"),
     "process_fork_server": lambda: process("forkserver"),
+    "pool_map_one_by_one": lambda: pool_map(2_000, 1),
+    "pool_map_chunks": lambda: pool_map(100_000, None),
+    "pool_apply": pool_apply,
+    "pool_speed_up": pool_speed_up,
+    "executor_of_processes": lambda: executor(ProcessPoolExecutor, 1),
+    "executor_of_processes_many": lambda: executor(ProcessPoolExecutor, 1_000),
+    "executor_of_threads": lambda: executor(ThreadPoolExecutor, 1),
+    "executor_of_threads_many": lambda: executor(ThreadPoolExecutor, 1_000),
 }
 
 if __name__ == "__main__":

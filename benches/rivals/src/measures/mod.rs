@@ -1,13 +1,16 @@
 //! What is measured, one file for each part of the toolkit.
 
 mod connection;
+mod executor;
+mod pool;
 mod process;
 mod queue;
 
 use crate::cell::Cell;
 
 pub fn cells() -> Vec<Cell> {
-    [connection::cells(), queue::cells(), process::cells()].into_iter().flatten().collect()
+    let parts = [connection::cells, queue::cells, process::cells, pool::cells, executor::cells];
+    parts.into_iter().flat_map(|cells| cells()).collect()
 }
 
 /// One contender for each link, all doing the same work.

@@ -11,11 +11,8 @@ use crate::processors::Placement;
 const LARGE: usize = 1 << 30;
 
 pub fn cells() -> Vec<Cell> {
-    [(Placement::One, 0), (Placement::Two, 0), (Placement::Two, LARGE)]
-        .map(of_parent)
-        .into_iter()
-        .flatten()
-        .collect()
+    let parents = [(Placement::One, 0), (Placement::Two, 0), (Placement::Two, LARGE)];
+    parents.into_iter().flat_map(of_parent).collect()
 }
 
 fn of_parent((placement, size): (Placement, usize)) -> [Cell; 2] {
@@ -41,13 +38,12 @@ fn python(work: &'static str) -> Contender {
     python::contender("Python Process", work, None)
 }
 
-fn contender(name: &'static str, call: impl Fn() + 'static) -> Contender {
-    let run = move |task: Task| {
-        task.placement.confine();
-        let memory = std::hint::black_box(vec![1u8; task.size.0]);
-        let rate = calls::rate(&call);
-        drop(memory);
-        rate
-    };
-    Contender { name, wedges: None, run: Box::new(run) }
+fn contender(name: &'static str, call: impl Fn() + Copy + 'static) -> Contender {
+    calls::contender(name, 1, move |task| {
+        let memory = vec![1u8; task.size.0];
+        move || {
+            std::hint::black_box(&memory);
+            call();
+        }
+    })
 }

@@ -20,13 +20,13 @@ pub(crate) fn complete_barrier() {
     ipc_sync::full_fence();
 }
 
-/// A deliberate fault, to see that the killers notice it; none here. `tests/steps.rs` compiles `channel.rs` with this
-/// function answering 1 to 8:
+/// A deliberate fault, to see that the killers notice it; none here. `tests/steps.rs` compiles `channel.rs`
+/// and `beside.rs` with this function answering 1 to 9:
 ///
 /// 1 the header behind a frame is not zeroed, 2 nothing is recovered from a dead producer, 3 `tail` is stored before
 /// `next`, 4 the consumers' bell is not named to the kernel, 5 the header is published before the payload, 6 a
 /// consumer stores `head` without comparing, 7 a packet is sent after its frame, 8 a packet is dropped before its
-/// frame is claimed.
+/// frame is claimed, 9 a packet does not name its sender.
 #[inline(always)]
 pub(crate) const fn mutant() -> u8 {
     0

@@ -86,7 +86,7 @@ fn use_it(queue: &Queue<u32>) -> Vec<&'static str> {
         });
         said.push(match queue.try_get_bytes_into(&mut bytes) {
             Ok(()) => "got",
-            Err(GetError::Corrupt) => "corrupt",
+            Err(GetError::Corrupt | GetError::Lost) => "corrupt",
             Err(GetError::Empty) => "empty",
             Err(other) => panic!("{other:?}"),
         });

@@ -1,31 +1,42 @@
-//! A death after every single instruction of put and get, in six scripts; and six deliberate faults, which the killers
+//! A death after every single instruction of put and get, in six scripts; and nine deliberate faults, which the killers
 //! must notice.
 //!
-//! The scripts run on `Queue` as it is. For the faults, `channel.rs` is compiled here a second time, with a
-//! `mutant()` that answers what the test asks for.
+//! The scripts run on `Queue` as it is: with plain items, with a handle in each, with large ones. For the faults,
+//! `channel.rs` and `beside.rs` are compiled here a second time, with a `mutant()` that answers what the test asks for.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
+use ipc_pipe::codec::Blob;
 use ipc_queue::Queue;
+use ipc_shm::Descriptor;
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+#[path = "../src/beside.rs"]
+#[allow(dead_code)]
+mod beside;
 #[path = "../src/channel.rs"]
 #[allow(dead_code)]
 mod channel;
+#[path = "../src/exclusive.rs"]
+#[allow(dead_code)]
+mod exclusive;
 #[path = "../src/state.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod state;
 
 mod primitive {
-    //! What `channel.rs` rests on, as it is, but for the fault.
+    //! What they rest on, as it is, but for the fault.
     use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
     pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+    pub(crate) use ipc_pipe::socket::{Bundle, Socket, nonce};
     pub(crate) use ipc_pipe::{Bytes, Flags, HEADER, Header, MAX_PAYLOAD, span};
     pub(crate) use ipc_shm::View;
     pub(crate) use ipc_sync::{
@@ -49,6 +60,8 @@ use support::{Child, asleep, fork, shared, until};
 /// Small, so that the scripts go round it often.
 const RING: usize = 512;
 const SECONDS: u64 = 240;
+/// A few thousand single steps, on a busy machine.
+const STEPPED: u32 = 20;
 
 /// What the scripts need of a queue.
 trait Fifo {
@@ -71,10 +84,78 @@ impl Fifo for Queue<()> {
     }
 }
 
-fn queue(bound: usize) -> Box<dyn Fifo> {
-    let options = Queue::<()>::options().ring_bytes(RING);
+fn create<T>(bound: usize) -> Queue<T> {
+    let options = Queue::options().ring_bytes(RING);
     let options = if bound == 0 { options } else { options.bound(bound) };
-    Box::new(options.create().unwrap())
+    options.create().unwrap()
+}
+
+fn queue(bound: usize) -> Box<dyn Fifo> {
+    Box::new(create::<()>(bound))
+}
+
+/// A queue whose items have a descriptor each: the mark of their producer.
+struct Marked(Queue<(Blob, Descriptor)>);
+
+static MARKS: LazyLock<[Descriptor; 3]> =
+    LazyLock::new(|| [(); 3].map(|()| ipc_shm::sealed_file(c"mark", 1).unwrap().into()));
+
+/// Who put the item.
+fn producer(item: &[u8]) -> usize {
+    u32::from_ne_bytes(item[0..4].try_into().unwrap()) as usize
+}
+
+/// The item, if that is the mark of its producer; else one that nobody put.
+fn checked(item: Vec<u8>, mark: Option<impl AsFd>) -> Vec<u8> {
+    let number = |fd: BorrowedFd<'_>| nix::sys::stat::fstat(fd).unwrap().st_ino;
+    let is_right = |mark: BorrowedFd<'_>| number(mark) == number(MARKS[producer(&item)].as_fd());
+    if mark.is_some_and(|mark| is_right(mark.as_fd())) { item } else { Vec::new() }
+}
+
+impl Fifo for Marked {
+    fn put(&self, item: &[u8]) {
+        let mark = MARKS[producer(item)].clone();
+        self.0.put((Blob(item.into()), mark)).unwrap();
+    }
+
+    fn get(&self) -> Vec<u8> {
+        let (item, mark) = self.0.get().unwrap();
+        checked(item.0, Some(mark))
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+fn marked(bound: usize) -> Box<dyn Fifo> {
+    Box::new(Marked(create(bound)))
+}
+
+/// A queue whose items do not fit the ring.
+struct Large(Queue<()>);
+
+/// More than a quarter of the ring; single steps go through a longer copy byte by byte.
+const PADDING: usize = 130;
+
+impl Fifo for Large {
+    fn put(&self, item: &[u8]) {
+        self.0.put_bytes(&[item, &[7; PADDING]].concat()).unwrap();
+    }
+
+    fn get(&self) -> Vec<u8> {
+        let mut item = self.0.get_bytes().unwrap();
+        let padding = item.split_off(item.len() - PADDING);
+        if padding == [7; PADDING] { item } else { Vec::new() }
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+fn large(bound: usize) -> Box<dyn Fifo> {
+    Box::new(Large(create(bound)))
 }
 
 /// The ring with a fault, and waits that only sleep. What the fault damaged so that the ring notices it comes out as
@@ -87,10 +168,14 @@ unsafe impl ipc_shm::Cells for channel::Words {}
 unsafe impl ipc_shm::Cells for channel::Entry {}
 
 fn faulty(bound: usize) -> Box<dyn Fifo> {
+    Box::new(Faulty(ring(bound)))
+}
+
+fn ring(bound: usize) -> channel::Channel {
     let mapping = ipc_shm::Mapping::anonymous(c"faulty", 4096 + RING).unwrap();
     let ring = ipc_pipe::Bytes::new(&mapping, 4096, RING).unwrap();
     let (words, ledger) = (mapping.view(0).unwrap(), mapping.view(256).unwrap());
-    Box::new(Faulty(channel::Channel::new(words, ledger, ring, bound as u32)))
+    channel::Channel::new(words, ledger, ring, bound as u32)
 }
 
 fn backstop() -> ipc_sync::Deadline {
@@ -125,6 +210,50 @@ impl Fifo for Faulty {
 
     fn len(&self) -> usize {
         self.0.len(&ipc_sync::Me::get().unwrap()).unwrap() as usize
+    }
+}
+
+/// The same with a mark beside each item.
+struct FaultyMarked {
+    channel: channel::Channel,
+    side: beside::Side,
+}
+
+fn faulty_marked(bound: usize) -> Box<dyn Fifo> {
+    Box::new(FaultyMarked { channel: ring(bound), side: beside::Side::new().unwrap() })
+}
+
+impl Fifo for FaultyMarked {
+    fn put(&self, item: &[u8]) {
+        let me = ipc_sync::Me::get().unwrap();
+        let marks = [MARKS[producer(item)].as_fd()];
+        let parcel = beside::Parcel { content: beside::Content::Bytes(item), descriptors: &marks };
+        let append = |at| self.channel.append_beside(&me, at, &self.side, &parcel);
+        while let Ok(channel::Put::NoRoom(room)) = self
+            .channel
+            .locked(&me, ipc_sync::Deadline::NEVER, |at| self.channel.put_new(&me, at, || append(at)))
+        {
+            self.channel.sleep_for_room(room.enough, 0, backstop());
+        }
+    }
+
+    fn get(&self) -> Vec<u8> {
+        let me = ipc_sync::Me::get().unwrap();
+        let mut item = Vec::new();
+        loop {
+            match self.channel.take_beside(&me, &self.side, &mut item, ipc_sync::Deadline::NEVER) {
+                Ok(Some(found)) => {
+                    let marks = found.bundle.map_or_else(Vec::new, |bundle| bundle.descriptors);
+                    return checked(item, marks.first());
+                }
+                Ok(None) => _ = self.channel.sleep_for_item(0, backstop()),
+                Err(_) => return Vec::new(),
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.channel.len(&ipc_sync::Me::get().unwrap()).unwrap() as usize
     }
 }
 
@@ -218,7 +347,7 @@ fn put(make: Maker) -> Report {
         assert!(from[VICTIM as usize] <= 1 && (!fate.finished || from[VICTIM as usize] == 1), "{from:?}");
         go_round(&*scene.queue);
     };
-    Script::new("put", || scene(make, 0, 1, woken), putter, survivor).run()
+    Script::new("put", || scene(make, 0, 1, woken), putter, survivor).seconds(STEPPED).run()
 }
 
 fn get(make: Maker) -> Report {
@@ -229,7 +358,7 @@ fn get(make: Maker) -> Report {
         assert!(from[OLD as usize] <= 1 && (!fate.finished || from[OLD as usize] == 0), "{from:?}");
         go_round(&*scene.queue);
     };
-    Script::new("get", || scene(make, 0, 1, woken), getter, survivor).run()
+    Script::new("get", || scene(make, 0, 1, woken), getter, survivor).seconds(STEPPED).run()
 }
 
 fn put_to_sleeper(make: Maker) -> Report {
@@ -287,6 +416,7 @@ fn get_from_full(make: Maker) -> Report {
     };
     Script::new("get from a full queue", || scene(make, BOUND, BOUND as u32, woken), getter, survivor)
         .meanwhile(producer_sleeps)
+        .seconds(STEPPED)
         .run()
 }
 
@@ -323,6 +453,7 @@ fn put_bound(make: Maker) -> Report {
 /// Opens the registry and the leak oracle's eyes, in this order: the registry stays.
 fn begin() -> support::Test {
     ipc_sync::Registry::get().unwrap();
+    LazyLock::force(&MARKS);
     support::test(SECONDS)
 }
 
@@ -362,6 +493,36 @@ fn a_dead_put_never_moves_the_bound() {
     put_bound(queue).assert_clean();
 }
 
+#[test]
+fn put_with_a_handle_dies_at_any_instruction() {
+    let _test = begin();
+    put(marked).assert_clean();
+}
+
+#[test]
+fn get_with_a_handle_dies_at_any_instruction() {
+    let _test = begin();
+    get(marked).assert_clean();
+}
+
+#[test]
+fn get_with_a_handle_from_a_full_queue_dies_at_any_instruction() {
+    let _test = begin();
+    get_from_full(marked).assert_clean();
+}
+
+#[test]
+fn put_of_a_large_item_dies_at_any_instruction() {
+    let _test = begin();
+    put(large).assert_clean();
+}
+
+#[test]
+fn get_of_a_large_item_dies_at_any_instruction() {
+    let _test = begin();
+    get(large).assert_clean();
+}
+
 /// Runs `test` with a fault, in a process of its own that uses no other queue.
 fn with_mutant<R>(mutant: u8, test: impl FnOnce() -> R) -> R {
     primitive::MUTANT.store(mutant, SeqCst);
@@ -376,6 +537,8 @@ fn without_a_fault_nothing_is_caught() {
     let _test = begin();
     put_bound(faulty).assert_clean();
     put_to_sleeper(faulty).assert_clean();
+    put(faulty_marked).assert_clean();
+    get(faulty_marked).assert_clean();
     assert_eq!(chaos_finds(0), None);
 }
 
@@ -415,6 +578,24 @@ fn mutant_5_header_before_payload_is_caught() {
 fn mutant_6_head_stored_without_comparing_is_caught() {
     let _test = begin();
     assert!(with_mutant(6, || chaos_finds(6)).is_some());
+}
+
+#[test]
+fn mutant_7_packet_behind_its_frame_is_caught() {
+    let _test = begin();
+    with_mutant(7, || put(faulty_marked)).assert_caught();
+}
+
+#[test]
+fn mutant_8_packet_dropped_before_the_claim_is_caught() {
+    let _test = begin();
+    with_mutant(8, || get(faulty_marked)).assert_caught();
+}
+
+#[test]
+fn mutant_9_packet_that_does_not_name_its_sender_is_caught() {
+    let _test = begin();
+    with_mutant(9, || put(faulty_marked)).assert_caught();
 }
 
 #[derive(Default)]

@@ -21,7 +21,7 @@ fn load(url: String) -> Result<usize, String> {
     let fetch = || {
         let mut server = TcpStream::connect(address)?;
         server.set_read_timeout(Some(TIMEOUT))?;
-        write!(server, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+        server.write_all(format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes())?;
         let mut answer = Vec::new();
         server.read_to_end(&mut answer)?;
         Ok::<_, std::io::Error>(answer)
@@ -57,17 +57,16 @@ fn serve_pages() -> Result<Vec<String>, Failure> {
     let port = listener.local_addr()?.port();
     std::thread::spawn(move || listener.incoming().flatten().for_each(|client| drop(answer(client))));
     let page = |page| format!("http://127.0.0.1:{port}/{page}");
-    Ok(["1", "20", "300", "404"]
-        .map(page)
-        .into_iter()
-        .chain(["http://127.0.0.1:1/".into(), "gopher://old".into()])
-        .collect())
+    let mut urls = ["1", "20", "300", "404"].map(page).to_vec();
+    urls.extend(["http://127.0.0.1:1/".into(), "gopher://old".into()]);
+    Ok(urls)
 }
 
 fn answer(mut client: TcpStream) -> std::io::Result<()> {
-    let mut request = String::new();
-    BufReader::new(&client).read_line(&mut request)?;
-    let page = request.split(['/', ' ']).nth(2).unwrap_or_default();
+    // All of the request: a socket that is closed with something unread resets the connection.
+    let request: Vec<String> =
+        BufReader::new(&client).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+    let page = request.first().and_then(|line| line.split(['/', ' ']).nth(2)).unwrap_or_default();
     match page.parse::<usize>() {
         Ok(n) if !page.starts_with('4') => {
             write!(client, "HTTP/1.0 200 OK\r\n\r\n{}", "x".repeat(n * 1000))

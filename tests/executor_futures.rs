@@ -1,18 +1,20 @@
-//! What only one kind of worker has, and what a future is to an async program.
+//! Whoever waits for a future: async programs, many threads at once, callbacks; for each kind of worker.
 
+#[macro_use]
+mod kinds;
 mod support;
 
 use std::future::Future as _;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use kinds::{Stage, double, stay};
 use multiprocess::{
-    Event, Executor, Future, PoolError, ReturnWhen, ShutdownMode, TaskError, TerminateError, as_completed,
-    wait_futures_timeout,
+    Future, ReturnWhen, ShutdownMode, TaskError, TryResultError, as_completed, wait_futures_timeout,
 };
 use support::until;
 
@@ -20,18 +22,16 @@ multiprocess::testing!();
 
 const SOON: Duration = Duration::from_millis(20);
 
-fn double(n: u32) -> u32 {
-    n * 2
-}
-
-fn pass(gate: Event) {
-    gate.wait();
-}
-
 /// A runtime in a page: one thread, which sleeps until it is woken.
 struct Unpark {
     thread: Thread,
     wakes: AtomicUsize,
+}
+
+impl Unpark {
+    fn new() -> Arc<Unpark> {
+        Arc::new(Unpark { thread: thread::current(), wakes: AtomicUsize::new(0) })
+    }
 }
 
 impl Wake for Unpark {
@@ -42,7 +42,7 @@ impl Wake for Unpark {
 }
 
 fn block_on<T>(task: impl std::future::Future<Output = T>) -> (T, usize) {
-    let unpark = Arc::new(Unpark { thread: thread::current(), wakes: AtomicUsize::new(0) });
+    let unpark = Unpark::new();
     let waker = Waker::from(Arc::clone(&unpark));
     let mut task = pin!(task);
     loop {
@@ -53,59 +53,59 @@ fn block_on<T>(task: impl std::future::Future<Output = T>) -> (T, usize) {
     }
 }
 
-#[test]
-fn any_runtime_awaits_a_future() {
-    let gate = Event::new().unwrap();
-    let _test = support::test(60);
-    let executor = Executor::threads(2).unwrap();
+for_each_kind! {
+    any_runtime_awaits_a_future
+    a_cancel_wakes_whoever_awaits
+    a_cancel_wakes_whoever_waits
+    a_result_goes_to_one_of_many_who_wait
+    many_threads_wait_at_once
+    threads_that_give_up_harm_no_others
+    callbacks_may_add_callbacks_and_tasks
+    callbacks_may_wait_for_other_tasks
+    shutdown_and_drop_inside_a_callback
+    many_waits_for_the_same_futures
+    a_progress_hook_that_panics_is_not_called_again
+}
+
+fn any_runtime_awaits_a_future(stage: Stage) {
+    let executor = (stage.start)(2);
     let program = async {
         let mut sum = 0;
         for n in 0..100 {
             sum += executor.submit(double, n).await?;
         }
-        executor.submit(pass, gate.clone()).await?;
-        Ok::<u32, TaskError>(sum)
+        let (inside, gate) = (stage.inside.clone(), stage.gate.clone());
+        Ok::<u32, TaskError>(sum + executor.submit(stay, (inside, gate, 100)).await?)
     };
-    let opener = thread::spawn({
-        let gate = gate.clone();
-        move || {
-            thread::sleep(SOON);
-            gate.set();
-        }
+    let (sum, wakes) = thread::scope(|scope| {
+        scope.spawn(|| {
+            stage.inside.wait();
+            stage.gate.set();
+        });
+        block_on(program)
     });
-    let (sum, wakes) = block_on(program);
-    assert_eq!(sum, Ok(9900));
-    assert!((1..=101).contains(&wakes), "{wakes} wakes");
-    opener.join().unwrap();
+    assert_eq!(sum, Ok(10_000));
+    assert!(wakes <= 101, "{wakes} wakes");
 }
 
-#[test]
-fn a_cancel_wakes_whoever_awaits() {
-    let gate = Event::new().unwrap();
-    let _test = support::test(60);
-    let executor = Executor::threads(1).unwrap();
-    let busy = executor.submit(pass, gate.clone());
+fn a_cancel_wakes_whoever_awaits(stage: Stage) {
+    let (executor, _busy) = stage.busy();
     let mut pending = executor.submit(double, 1);
-    until(|| busy.running());
-    let wakers = [0, 1].map(|_| Arc::new(Unpark { thread: thread::current(), wakes: AtomicUsize::new(0) }));
-    for waker in &wakers {
+    let wakers = [Unpark::new(), Unpark::new()];
+    for unpark in &wakers {
         for _ in 0..2 {
-            let waker = Waker::from(Arc::clone(waker));
+            let waker = Waker::from(Arc::clone(unpark));
             assert!(Pin::new(&mut pending).poll(&mut Context::from_waker(&waker)).is_pending());
         }
     }
     assert!(pending.cancel());
     assert_eq!(wakers.map(|waker| waker.wakes.load(SeqCst)), [0, 1]); // the last one counts
     assert_eq!(block_on(pending).0, Err(TaskError::Cancelled));
-    gate.set();
+    stage.gate.set();
 }
 
-#[test]
-fn a_cancel_wakes_whoever_waits() {
-    let gate = Event::new().unwrap();
-    let _test = support::test(60);
-    let executor = Executor::threads(1).unwrap();
-    let _busy = executor.submit(pass, gate.clone());
+fn a_cancel_wakes_whoever_waits(stage: Stage) {
+    let (executor, _busy) = stage.busy();
     let pending = executor.submit(double, 1);
     thread::scope(|scope| {
         let waiters = [
@@ -113,140 +113,146 @@ fn a_cancel_wakes_whoever_waits() {
             scope.spawn(|| pending.exception()),
             scope.spawn(|| as_completed([&pending]).next().and_then(Future::exception)),
         ];
-        thread::sleep(SOON);
+        thread::sleep(SOON); // most of them sleep by now; it must go well if they do not, too
         assert!(pending.cancel());
         for waiter in waiters {
             assert_eq!(waiter.join().unwrap(), Some(TaskError::Cancelled));
         }
     });
-    gate.set();
+    stage.gate.set();
 }
 
-#[test]
-fn a_result_goes_to_one_of_many_who_wait() {
-    let gate = Event::new().unwrap();
-    let _test = support::test(60);
-    let executor = Executor::threads(1).unwrap();
+fn a_result_goes_to_one_of_many_who_wait(stage: Stage) {
+    let executor = (stage.start)(1);
     for _ in 0..50 {
-        gate.clear();
-        let future = executor.submit(pass, gate.clone());
+        stage.gate.clear();
+        let future = executor.submit(stay, (stage.inside.clone(), stage.gate.clone(), 7));
         let taken = thread::scope(|scope| {
             let waiters: Vec<_> = (0..4).map(|_| scope.spawn(|| future.result())).collect();
-            gate.set();
+            stage.gate.set();
             waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect::<Vec<_>>()
         });
-        assert_eq!(taken.iter().filter(|result| result.is_ok()).count(), 1);
+        assert_eq!(taken.iter().filter(|result| **result == Ok(7)).count(), 1);
         assert_eq!(taken.iter().filter(|result| **result == Err(TaskError::Taken)).count(), 3);
     }
 }
 
-#[test]
-fn callbacks_may_add_callbacks_and_tasks() {
-    static EXECUTOR: OnceLock<Mutex<Option<Executor>>> = OnceLock::new();
-    let _test = support::test(60);
-    let slot = EXECUTOR.get_or_init(|| Mutex::new(Executor::threads(1).ok()));
-    let submit = |n| slot.lock().unwrap().as_ref().unwrap().submit(double, n);
-    static SEEN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-    let first = submit(1);
-    first.add_done_callback(move |first| {
-        first.add_done_callback(|_| SEEN.lock().unwrap().push(2));
-        SEEN.lock().unwrap().push(1);
-        submit(2).add_done_callback(|future| SEEN.lock().unwrap().push(future.result().unwrap()));
+fn many_threads_wait_at_once(stage: Stage) {
+    let executor = (stage.start)(2);
+    thread::scope(|scope| {
+        for thread in 0..8 {
+            let executor = &executor;
+            scope.spawn(move || match thread % 4 {
+                0 => (0..300).for_each(|n| assert_eq!(executor.submit(double, n).result(), Ok(n * 2))),
+                1 => assert_eq!(
+                    executor.map(double, 0..1000).chunk_size(7).filter(Result::is_ok).count(),
+                    1000
+                ),
+                2 => {
+                    let futures: Vec<_> = (0..1000).map(|n| executor.submit(double, n)).collect();
+                    assert_eq!(as_completed(futures).filter(|future| future.result().is_ok()).count(), 1000);
+                }
+                _ => (0..300).for_each(|n| assert_eq!(block_on(executor.submit(double, n)).0, Ok(n * 2))),
+            });
+        }
     });
-    until(|| SEEN.lock().unwrap().len() == 3);
-    assert_eq!(*SEEN.lock().unwrap(), [1, 2, 4]);
-    let executor = slot.lock().unwrap().take();
-    drop(executor);
 }
 
-#[test]
-fn an_executor_may_be_shut_down_and_dropped_by_its_own_callback() {
-    let _test = support::test(60);
-    let executor = Arc::new(Executor::threads(2).unwrap());
+/// One that waits may be the one that collects the results of all.
+fn threads_that_give_up_harm_no_others(stage: Stage) {
+    let (executor, busy) = stage.busy();
+    let pending = executor.submit(double, 21);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for n in 0..20 {
+                    let waited = busy.result_timeout(Duration::from_millis(n % 3));
+                    assert_eq!(waited, Err(TryResultError::NotDone));
+                }
+            });
+        }
+        let patient = scope.spawn(|| pending.result());
+        thread::sleep(SOON);
+        // All have given up long before the watchdog, and the patient one gets its result.
+        scope.spawn(|| {
+            until(|| executor.submit(double, 1).cancel());
+            thread::sleep(3 * SOON);
+            stage.gate.set();
+        });
+        assert_eq!(patient.join().unwrap(), Ok(42));
+    });
+    assert_eq!(busy.result(), Ok(0));
+}
+
+fn callbacks_may_add_callbacks_and_tasks(stage: Stage) {
+    let executor = Arc::new((stage.start)(1));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (mine, list) = (Arc::clone(&executor), Arc::clone(&seen));
+    executor.submit(double, 1).add_done_callback(move |first| {
+        let (second, third) = (Arc::clone(&list), Arc::clone(&list));
+        first.add_done_callback(move |_| second.lock().unwrap().push(2));
+        list.lock().unwrap().push(1);
+        mine.submit(double, 2)
+            .add_done_callback(move |future| third.lock().unwrap().push(future.result().unwrap()));
+    });
+    until(|| seen.lock().unwrap().len() == 3);
+    assert_eq!(*seen.lock().unwrap(), [1, 2, 4]);
+    until(|| Arc::strong_count(&executor) == 1); // the callback that has the other one was dropped
+}
+
+/// With a worker that is free, that is.
+fn callbacks_may_wait_for_other_tasks(stage: Stage) {
+    let executor = Arc::new((stage.start)(2));
+    let sum = Arc::new(AtomicUsize::new(0));
+    for n in 0..20 {
+        let (mine, sum) = (Arc::clone(&executor), Arc::clone(&sum));
+        let future = executor.submit(double, n);
+        future.add_done_callback(move |future| {
+            let twice = future.result().unwrap();
+            let after = mine.submit(double, twice);
+            drop(mine);
+            sum.fetch_add(after.result().unwrap() as usize, SeqCst);
+        });
+        future.exception();
+        until(|| Arc::strong_count(&executor) == 1);
+    }
+    until(|| sum.load(SeqCst) == 4 * 190);
+}
+
+fn shutdown_and_drop_inside_a_callback(stage: Stage) {
+    let executor = Arc::new((stage.start)(2));
     let gone = Arc::downgrade(&executor);
-    let gate = Arc::new(Mutex::new(()));
-    let held = gate.lock().unwrap();
-    let (mine, wait) = (Arc::clone(&executor), Arc::clone(&gate));
+    let mine = Arc::clone(&executor);
+    let pending = Arc::new(Mutex::new(Vec::new()));
+    let place = Arc::clone(&pending);
     executor.submit(double, 1).add_done_callback(move |_| {
-        drop(wait.lock());
+        place.lock().unwrap().extend((0..50).map(|n| mine.submit(double, n)));
         mine.shutdown(ShutdownMode::Wait);
         drop(mine);
     });
     drop(executor);
-    drop(held);
     until(|| gone.strong_count() == 0);
-}
-
-#[test]
-fn threads_cannot_be_terminated() {
-    let _test = support::test(60);
-    let executor = Executor::threads(1).unwrap();
-    assert_eq!(executor.terminate_workers(), Err(TerminateError::Unsupported));
-    assert_eq!(executor.submit(double, 1).result(), Ok(2)); // and nothing has changed
-}
-
-#[test]
-fn threads_move_values_without_serializing_them() {
-    #[derive(serde::Deserialize)]
-    struct Opaque(u32);
-    impl serde::Serialize for Opaque {
-        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-            panic!("nobody serializes in threads")
-        }
+    // Those that were there are done, though nobody has the executor any more.
+    for (n, future) in pending.lock().unwrap().iter().enumerate() {
+        assert_eq!(future.result(), Ok(n as u32 * 2));
     }
-    let _test = support::test(60);
-    let executor = Executor::threads(1).unwrap();
-    let moved = executor.submit(|value: Opaque| Opaque(value.0 + 1), Opaque(6));
-    assert_eq!(moved.result().unwrap().0, 7);
-    let total: u32 = executor.map(|value: Opaque| value.0, (0..10).map(Opaque)).map(Result::unwrap).sum();
-    assert_eq!(total, 45);
-}
-
-#[test]
-fn no_workers_are_refused() {
-    let _test = support::test(60);
-    assert!(matches!(Executor::threads(0), Err(PoolError::NoWorkers)));
-    assert!(matches!(Executor::processes(0), Err(PoolError::NoWorkers)));
-}
-
-#[test]
-fn drop_while_a_panic_passes_by_does_not_wait_for_what_is_pending() {
-    let gate = Event::new().unwrap();
-    let _test = support::test(60);
-    let pending = Arc::new(Mutex::new(None));
-    let (place, opener) = (Arc::clone(&pending), gate.clone());
-    let fails = thread::spawn(move || {
-        let executor = Executor::threads(1).unwrap();
-        let busy = executor.submit(pass, opener.clone());
-        until(|| busy.running());
-        *place.lock().unwrap() = Some(executor.submit(double, 1));
-        let _executor = executor;
-        panic!("on purpose");
-    });
-    until(|| pending.lock().unwrap().as_ref().is_some_and(Future::cancelled));
-    gate.set();
-    fails.join().unwrap_err();
 }
 
 /// Each wait takes back what it left with the futures it waited for.
-#[test]
-fn many_waits_for_the_same_futures() {
-    let gate = Event::new().unwrap();
-    let _test = support::test(60);
-    let executor = Executor::threads(1).unwrap();
-    let futures: Vec<_> = (0..200).map(|_| executor.submit(pass, gate.clone())).collect();
+fn many_waits_for_the_same_futures(stage: Stage) {
+    let executor = (stage.start)(1);
+    let task = || (stage.inside.clone(), stage.gate.clone(), 1);
+    let futures: Vec<_> = (0..200).map(|_| executor.submit(stay, task())).collect();
     for _ in 0..200 {
         let waited = wait_futures_timeout(&futures, ReturnWhen::FirstCompleted, Duration::ZERO);
         assert_eq!(waited.not_done.len(), 200);
     }
-    gate.set();
+    stage.gate.set();
     assert_eq!(as_completed(futures).filter(|future| future.exception().is_none()).count(), 200);
 }
 
-#[test]
-fn a_progress_hook_that_panics_is_not_called_again() {
-    let _test = support::test(60);
-    let executor = Executor::threads(1).unwrap();
+fn a_progress_hook_that_panics_is_not_called_again(stage: Stage) {
+    let executor = (stage.start)(1);
     let calls = Arc::new(AtomicUsize::new(0));
     let called = Arc::clone(&calls);
     executor.on_progress(move |_| {

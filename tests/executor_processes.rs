@@ -1,29 +1,22 @@
 //! What only worker processes can do: die, be killed, refuse what cannot be serialized.
 #![allow(unsafe_code)]
 
+#[macro_use]
+mod kinds;
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use kinds::{Stage, double, stay};
 use multiprocess::{
-    Event, Executor, Pool, Process, Progress, ReturnWhen, ShutdownMode, StartMethod, TaskError,
-    TerminateError, as_completed, wait_futures, worker_state,
+    Executor, Pool, Progress, ReturnWhen, ShutdownMode, TaskError, Value, as_completed, wait_futures,
+    worker_state,
 };
 use support::until;
 
 multiprocess::testing!();
-
-fn double(n: u32) -> u32 {
-    n * 2
-}
-
-fn pass((inside, gate): (Event, Event)) -> u32 {
-    inside.set();
-    gate.wait();
-    std::process::id()
-}
 
 fn for_ever(_: ()) {
     loop {
@@ -37,37 +30,7 @@ fn kill_me(signal: i32) -> u32 {
     std::process::id()
 }
 
-type Start = fn(usize) -> Executor;
-
-fn spawned(workers: usize) -> Executor {
-    Executor::processes(workers).unwrap()
-}
-
-fn forked(workers: usize) -> Executor {
-    Executor::from(Pool::builder().workers(workers).start_method(StartMethod::ForkServer).start().unwrap())
-}
-
-fn run(start: Start, body: fn(Start, [Event; 2])) {
-    let events = [Event::new().unwrap(), Event::new().unwrap()];
-    let _test = begin();
-    body(start, events);
-}
-
-fn begin() -> support::Test {
-    // The line that daemons hang on and the server of forks outlive every test.
-    let daemon =
-        |method| Process::builder().daemon(true).start_method(method).spawn(|()| (), ()).unwrap().join();
-    [StartMethod::Spawn, StartMethod::ForkServer].into_iter().for_each(|method| daemon(method).unwrap());
-    support::test(60)
-}
-
-macro_rules! for_each_kind {
-    ($($name:ident)*) => {
-        mod spawn { $( #[test] fn $name() { super::run(super::spawned, super::$name); } )* }
-        mod forkserver { $( #[test] fn $name() { super::run(super::forked, super::$name); } )* }
-    };
-}
-for_each_kind! {
+for_each_process! {
     a_dead_worker_fails_exactly_its_future
     a_kill_from_outside_fails_exactly_its_future
     a_dead_worker_fails_its_chunk_and_the_map_goes_on
@@ -75,12 +38,11 @@ for_each_kind! {
     terminate_ends_ten_thousand_tasks
     what_cannot_be_serialized_is_its_own_error
     callbacks_and_progress_of_deaths
-    shutdown_and_drop_inside_a_callback
     drop_while_a_panic_passes_by_kills
 }
 
-fn a_dead_worker_fails_exactly_its_future(start: Start, _: [Event; 2]) {
-    let executor = start(2);
+fn a_dead_worker_fails_exactly_its_future(stage: Stage) {
+    let executor = (stage.start)(2);
     for signal in [libc::SIGKILL, libc::SIGSEGV, libc::SIGABRT] {
         let before: Vec<_> = (0..50).map(|n| (n, executor.submit(double, n))).collect();
         let dies = executor.submit(kill_me, signal);
@@ -95,11 +57,11 @@ fn a_dead_worker_fails_exactly_its_future(start: Start, _: [Event; 2]) {
     }
 }
 
-fn a_kill_from_outside_fails_exactly_its_future(start: Start, [inside, gate]: [Event; 2]) {
-    let executor = start(1);
+fn a_kill_from_outside_fails_exactly_its_future(stage: Stage) {
+    let executor = (stage.start)(1);
     let pid = executor.submit(|()| std::process::id(), ()).result().unwrap();
-    let victim = executor.submit(pass, (inside.clone(), gate.clone()));
-    inside.wait();
+    let victim = executor.submit(stay, (stage.inside.clone(), stage.gate.clone(), 0));
+    stage.inside.wait();
     until(|| victim.running());
     let pending: Vec<_> = (0..100).map(|n| executor.submit(double, n)).collect();
     // SAFETY: two numbers; our worker, which is alive, for its task is.
@@ -115,8 +77,8 @@ fn a_kill_from_outside_fails_exactly_its_future(start: Start, [inside, gate]: [E
     assert_ne!(executor.submit(|()| std::process::id(), ()).result(), Ok(pid));
 }
 
-fn a_dead_worker_fails_its_chunk_and_the_map_goes_on(start: Start, _: [Event; 2]) {
-    let executor = start(2);
+fn a_dead_worker_fails_its_chunk_and_the_map_goes_on(stage: Stage) {
+    let executor = (stage.start)(2);
     let task = |n: u32| if n == 42 { kill_me(libc::SIGKILL) } else { n };
     let results: Vec<_> = executor.map(task, 0..100).chunk_size(10).collect();
     for (n, result) in results.into_iter().enumerate() {
@@ -128,12 +90,12 @@ fn a_dead_worker_fails_its_chunk_and_the_map_goes_on(start: Start, _: [Event; 2]
     }
 }
 
-fn terminate_kills_now_and_fails_what_is_pending(start: Start, [inside, gate]: [Event; 2]) {
-    let executor = start(2);
+fn terminate_kills_now_and_fails_what_is_pending(stage: Stage) {
+    let executor = (stage.start)(2);
     let done = executor.submit(double, 1);
     assert_eq!(done.exception(), None);
-    let running = executor.submit(pass, (inside.clone(), gate));
-    inside.wait();
+    let running = executor.submit(stay, (stage.inside.clone(), stage.gate.clone(), 0));
+    stage.inside.wait();
     let pending: Vec<_> = (0..100).map(|_| executor.submit(for_ever, ())).collect();
     executor.terminate_workers().unwrap();
     executor.terminate_workers().unwrap();
@@ -144,8 +106,8 @@ fn terminate_kills_now_and_fails_what_is_pending(start: Start, [inside, gate]: [
     executor.shutdown(ShutdownMode::Wait);
 }
 
-fn terminate_ends_ten_thousand_tasks(start: Start, _: [Event; 2]) {
-    let executor = start(2);
+fn terminate_ends_ten_thousand_tasks(stage: Stage) {
+    let executor = (stage.start)(2);
     let futures: Vec<_> = (0..10_000).map(|_| executor.submit(for_ever, ())).collect();
     until(|| futures.iter().filter(|future| future.running()).count() == 2);
     let begin = Instant::now();
@@ -174,8 +136,8 @@ fn refuse_four<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32,
     }
 }
 
-fn what_cannot_be_serialized_is_its_own_error(start: Start, _: [Event; 2]) {
-    let executor = start(2);
+fn what_cannot_be_serialized_is_its_own_error(stage: Stage) {
+    let executor = (stage.start)(2);
     let take = |picky: Picky| picky.n;
     let give = |n: u32| Picky { n };
     let takes = [0, 1, 2, 4].map(|n| executor.submit(take, Picky { n }));
@@ -198,8 +160,8 @@ fn what_cannot_be_serialized_is_its_own_error(start: Start, _: [Event; 2]) {
     assert_eq!(results, [true, false, true, false, true]);
 }
 
-fn callbacks_and_progress_of_deaths(start: Start, _: [Event; 2]) {
-    let executor = start(2);
+fn callbacks_and_progress_of_deaths(stage: Stage) {
+    let executor = (stage.start)(2);
     let last = Arc::new(Mutex::new(Progress::default()));
     let told = Arc::clone(&last);
     executor.on_progress(move |progress| *told.lock().unwrap() = progress);
@@ -218,33 +180,12 @@ fn callbacks_and_progress_of_deaths(start: Start, _: [Event; 2]) {
     assert_eq!((last.submitted, last.done, last.failed, last.cancelled), (200, 190, 10, 0));
 }
 
-fn shutdown_and_drop_inside_a_callback(start: Start, _: [Event; 2]) {
-    let executor = Arc::new(start(2));
-    let gone = Arc::downgrade(&executor);
-    let mine = Arc::clone(&executor);
-    let pending = Arc::new(Mutex::new(Vec::new()));
-    let place = Arc::clone(&pending);
-    executor.submit(double, 1).add_done_callback(move |_| {
-        place.lock().unwrap().extend((0..50).map(|n| mine.submit(double, n)));
-        mine.shutdown(ShutdownMode::Wait);
-        drop(mine);
-    });
-    drop(executor);
-    until(|| gone.strong_count() == 0);
-    // Those that were there are done, though nobody has the executor any more.
-    for (n, future) in pending.lock().unwrap().iter().enumerate() {
-        assert_eq!(future.result(), Ok(n as u32 * 2));
-    }
-}
-
-fn drop_while_a_panic_passes_by_kills(start: Start, [inside, gate]: [Event; 2]) {
+fn drop_while_a_panic_passes_by_kills(stage: Stage) {
     let running = Arc::new(Mutex::new(None));
     let place = Arc::clone(&running);
     let fails = std::thread::spawn(move || {
-        let executor = start(1);
-        *place.lock().unwrap() = Some(executor.submit(pass, (inside.clone(), gate)));
-        inside.wait();
-        let _executor = executor;
+        let (_executor, busy) = stage.busy();
+        *place.lock().unwrap() = Some(busy);
         panic!("on purpose");
     });
     fails.join().unwrap_err();
@@ -254,16 +195,18 @@ fn drop_while_a_panic_passes_by_kills(start: Start, [inside, gate]: [Event; 2]) 
 /// All that a pool's builder says is there in the executor that is made from it.
 #[test]
 fn an_executor_from_a_pool_keeps_its_terms() {
-    let count = multiprocess::Value::new(0u32).unwrap();
-    let _test = begin();
-    let pool =
-        Pool::builder().workers(1).initializer(|n: u32| n + 1, 41).unwrap().retries(3).start().unwrap();
-    let executor = Executor::from(pool);
-    assert_eq!(executor.submit(|()| *worker_state::<u32>().unwrap(), ()).result(), Ok(42));
-    let third_time = |count: multiprocess::Value<u32>| {
-        let times = count.fetch_add(1) + 1;
-        if times < 3 { kill_me(libc::SIGKILL) } else { times }
+    let count = Value::new(0u32).unwrap();
+    let start = |workers| {
+        let pool = Pool::builder().workers(workers).initializer(|n: u32| n + 1, 41).unwrap();
+        Executor::from(pool.retries(3).start().unwrap())
     };
-    assert_eq!(executor.submit(third_time, count.clone()).result(), Ok(3));
-    assert_ne!(executor.terminate_workers(), Err(TerminateError::Unsupported));
+    kinds::run(start, |stage| {
+        let executor = (stage.start)(1);
+        assert_eq!(executor.submit(|()| *worker_state::<u32>().unwrap(), ()).result(), Ok(42));
+        let third_time = |count: Value<u32>| match count.fetch_add(1) + 1 {
+            3 => 3,
+            _ => kill_me(libc::SIGKILL),
+        };
+        assert_eq!(executor.submit(third_time, count).result(), Ok(3));
+    });
 }

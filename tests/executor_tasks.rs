@@ -1,14 +1,17 @@
 //! Tasks have the same life whoever runs them: every test runs once for each kind of worker.
 
+#[macro_use]
+mod kinds;
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use kinds::{Stage, double, stay};
 use multiprocess::{
-    Event, Executor, Future, Pool, Process, Progress, ReturnWhen, ShutdownMode, StartMethod, TaskError,
-    TryResultError, as_completed, wait_futures, wait_futures_timeout,
+    Future, Progress, ReturnWhen, ShutdownMode, TaskError, TryResultError, as_completed, wait_futures,
+    wait_futures_timeout,
 };
 use support::until;
 
@@ -17,68 +20,11 @@ multiprocess::testing!();
 const SOON: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(20);
 
-/// What each test gets: who works, and an event that holds tasks back.
-struct Stage {
-    start: fn(usize) -> Executor,
-    gate: Event,
-    inside: Event,
-}
-
-impl Stage {
-    /// An executor whose only worker is inside a task that ends when the gate opens.
-    fn busy(&self) -> (Executor, Future<u32>) {
-        let executor = (self.start)(1);
-        let busy = executor.submit(stay, (self.inside.clone(), self.gate.clone(), 0));
-        self.inside.wait();
-        (executor, busy)
-    }
-}
-
-fn stay((inside, gate, result): (Event, Event, u32)) -> u32 {
-    inside.set();
-    gate.wait();
-    result
-}
-
-fn double(n: u32) -> u32 {
-    n * 2
-}
-
 fn odd_only(n: u32) -> u32 {
     assert!(n % 2 == 1, "{n} is even");
     n
 }
 
-fn run(start: fn(usize) -> Executor, body: fn(Stage)) {
-    let (gate, inside) = (Event::new().unwrap(), Event::new().unwrap());
-    // The line that daemons hang on and the server of forks outlive every test.
-    let daemon =
-        |method| Process::builder().daemon(true).start_method(method).spawn(|()| (), ()).unwrap().join();
-    [StartMethod::Spawn, StartMethod::ForkServer].into_iter().for_each(|method| daemon(method).unwrap());
-    let _test = support::test(60);
-    body(Stage { start, gate, inside });
-}
-
-fn threads(workers: usize) -> Executor {
-    Executor::threads(workers).unwrap()
-}
-
-fn processes(workers: usize) -> Executor {
-    Executor::processes(workers).unwrap()
-}
-
-fn forked(workers: usize) -> Executor {
-    let pool = Pool::builder().workers(workers).start_method(StartMethod::ForkServer).start();
-    Executor::from(pool.unwrap())
-}
-
-macro_rules! for_each_kind {
-    ($($name:ident)*) => {
-        mod threads { $( #[test] fn $name() { super::run(super::threads, super::$name); } )* }
-        mod spawn { $( #[test] fn $name() { super::run(super::processes, super::$name); } )* }
-        mod forkserver { $( #[test] fn $name() { super::run(super::forked, super::$name); } )* }
-    };
-}
 for_each_kind! {
     any_mix_of_functions
     a_panic_is_its_own_futures_error

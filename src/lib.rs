@@ -137,7 +137,8 @@ pub use ipc_pipe::{
     pipe, simplex, wait, wait_deadline, wait_timeout,
 };
 pub use ipc_queue::{
-    GetError, JoinTasksError, JoinableQueue, PutError, PutFault, Queue, SimpleQueue, TaskDoneError,
+    GetError, JoinTasksError, JoinableQueue, Lease, NotHeld, PutError, PutFault, Queue, SimpleQueue,
+    TaskDoneError,
 };
 pub use ipc_shm::{Descriptor, Shareable, SharedMemory};
 pub use ipc_sync::{

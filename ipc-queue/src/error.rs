@@ -14,6 +14,8 @@ use crate::segment::{LARGEST, MOST, SMALLEST, Strange};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CreateError {
+    /// A joinable queue does not lend its items.
+    Leased,
     /// A bound of no items, or of more than 2³¹ - 1.
     Bound(usize),
     /// A ring whose size is not a power of two between 512 bytes and 1 GiB.
@@ -27,6 +29,7 @@ pub enum CreateError {
 impl fmt::Display for CreateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            CreateError::Leased => f.write_str("a queue is joinable or leased, not both"),
             CreateError::Bound(0) => f.write_str("a queue bounded to no items would never take one"),
             CreateError::Bound(bound) => write!(f, "a bound of {bound} items is above {MOST}"),
             CreateError::RingBytes(bytes) => {
@@ -290,6 +293,8 @@ pub enum GetError {
     Lost,
     /// The queue's memory was written over.
     Corrupt,
+    /// The queue was not made to lend its items.
+    NotLeased,
     /// This thread could not enter the registry.
     Registry(RegistryError),
 }
@@ -305,6 +310,7 @@ impl fmt::Display for GetError {
             GetError::Descriptors(error) => write!(f, "descriptors of the next item: {error}"),
             GetError::Lost => f.write_str("the bytes of an item are gone"),
             GetError::Corrupt => f.write_str("the queue's memory is damaged"),
+            GetError::NotLeased => f.write_str("the queue was not made to lend its items"),
             GetError::Registry(error) => error.fmt(f),
         }
     }
@@ -447,3 +453,15 @@ impl std::error::Error for JoinTasksError {
         }
     }
 }
+
+/// A lease that is not this process's, or whose queue is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotHeld;
+
+impl fmt::Display for NotHeld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this process does not have the item")
+    }
+}
+
+impl std::error::Error for NotHeld {}

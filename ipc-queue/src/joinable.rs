@@ -70,7 +70,7 @@ impl<T> JoinableQueue<T> {
     ///
     /// # Errors
     ///
-    /// As [`Options::create`].
+    /// The options say [`leased`](Options::leased); else as [`Options::create`].
     ///
     /// ```
     /// use ipc_queue::{JoinableQueue, Queue};
@@ -79,6 +79,9 @@ impl<T> JoinableQueue<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn create(options: Options<T>) -> Result<JoinableQueue<T>, CreateError> {
+        if options.is_leased() {
+            return Err(CreateError::Leased);
+        }
         options.form(Form::Joinable).create().map(JoinableQueue)
     }
 
@@ -243,7 +246,7 @@ impl RawQueue {
 
     /// So many items less in the hands of this process. Who waits is told when there are none; if there are items in
     /// the ring, these were not the last. Dying before it tells is telling: all with an entry are watched.
-    fn finish_tasks(&self, me: &Me, tasks: &Tasks, items: u32) -> bool {
+    pub(crate) fn finish_tasks(&self, me: &Me, tasks: &Tasks, items: u32) -> bool {
         let left = tasks.uncount(me, items);
         if left == Some(0) && !self.channel.has_item() {
             tasks.tell(me);

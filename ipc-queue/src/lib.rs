@@ -72,6 +72,8 @@ mod get;
 mod item;
 mod iter;
 mod joinable;
+mod lease;
+mod leases;
 mod many;
 mod named;
 mod options;
@@ -91,11 +93,12 @@ mod waitable;
 
 pub use batch::Batch;
 pub use error::{
-    CreateError, GetError, GetManyError, JoinError, JoinTasksError, NamedError, PutError, PutFault,
+    CreateError, GetError, GetManyError, JoinError, JoinTasksError, NamedError, NotHeld, PutError, PutFault,
     PutManyError, TaskDoneError,
 };
 pub use iter::Iter;
 pub use joinable::JoinableQueue;
+pub use lease::Lease;
 pub use options::Options;
 pub use queue::Queue;
 pub use simple::SimpleQueue;

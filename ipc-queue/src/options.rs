@@ -67,6 +67,32 @@ impl<T> Options<T> {
         self
     }
 
+    /// Items are lent: [`get_lease`](Queue::get_lease) gives one that comes back unless it is acknowledged, and no death
+    /// loses one. All takes go one after another under a lock, and copy an item once more; 64 items can be lent
+    /// at one time. An item must fit a quarter of the ring, and holds no handles but those that travel by a name: see
+    /// [`Queue::named`].
+    ///
+    /// [`len`](Queue::len) counts what came back, and not what is in living hands; the bound counts neither. A plain
+    /// [`get`](Queue::get) takes a lease and acknowledges it at once. After [`shutdown`](Queue::shutdown) getters wait
+    /// for what others have: it may come back.
+    ///
+    /// ```
+    /// use ipc_queue::Queue;
+    /// let queue = Queue::options().leased().create()?;
+    /// queue.put("job".to_owned())?;
+    /// drop(queue.get_lease()?); // it was not dealt with
+    /// assert_eq!(queue.len(), 1);
+    /// assert_eq!(queue.get_lease()?.ack()?, "job");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn leased(self) -> Self {
+        self.form(Form::Leased)
+    }
+
+    pub(crate) fn is_leased(&self) -> bool {
+        self.shape.form == Form::Leased
+    }
+
     pub(crate) fn form(mut self, form: Form) -> Self {
         self.shape.form = form;
         self

@@ -22,6 +22,7 @@ use crate::error::{CreateError, GetError, PutFault};
 use crate::feeder::{Here, Placed};
 use crate::form::Form;
 use crate::item::{Got, Item};
+use crate::leases::Leases;
 use crate::presence::Presence;
 use crate::segment::{self, Parts, Shape, Strange};
 use crate::state::SHUT;
@@ -67,6 +68,8 @@ pub(crate) struct RawQueue {
     pub(crate) here: PerProcess<Here>,
     /// Of a joinable queue.
     pub(crate) tasks: Option<Tasks>,
+    /// Of a leased queue.
+    pub(crate) leases: Option<Leases>,
     /// `None` = its items have nothing beside them.
     pub(crate) side: Option<Side>,
     /// Bytes of the longest item.
@@ -74,10 +77,10 @@ pub(crate) struct RawQueue {
     /// For event loops of others.
     pub(crate) doorbell: Doorbell,
     segment: Segment,
-    for_item: Patience,
+    pub(crate) for_item: Patience,
     for_room: Patience,
     /// The processor that the last item came from.
-    producer: AtomicU32,
+    pub(crate) producer: AtomicU32,
 }
 
 impl RawQueue {
@@ -85,7 +88,8 @@ impl RawQueue {
     pub(crate) fn create(shape: &Shape) -> Result<Arc<RawQueue>, CreateError> {
         let segment = segment::create(shape)?;
         let parts = segment::parts(&segment, &[shape.form]).expect("a new segment is what it should be");
-        Ok(RawQueue::enter(segment, parts, Some(Side::new()?))?)
+        let side = if parts.leases.is_some() { None } else { Some(Side::new()?) };
+        Ok(RawQueue::enter(segment, parts, side)?)
     }
 
     /// The queue that a message brought, if it is of one of these forms.
@@ -101,6 +105,7 @@ impl RawQueue {
         forms: &[Form],
     ) -> Result<Arc<RawQueue>, Strange> {
         let parts = segment::parts(&segment, forms)?;
+        let side = side.filter(|_| parts.leases.is_none());
         RawQueue::enter(segment, parts, side).map_err(|error| Strange::Header(error.into()))
     }
 
@@ -112,7 +117,7 @@ impl RawQueue {
             queue.presence.take()?; // its feeder may have given it up
             return Ok(queue);
         }
-        let Parts { form, channel, tasks, max_message } = parts;
+        let Parts { form, channel, tasks, leases, max_message } = parts;
         let queue = Arc::new(RawQueue {
             presence: Presence::new(segment.mapping().descriptor())?,
             channel,
@@ -123,6 +128,7 @@ impl RawQueue {
             doorbell: Doorbell::new(),
             here: PerProcess::new(),
             tasks,
+            leases,
             for_item: Patience::default(),
             for_room: Patience::default(),
             producer: AtomicU32::new(u32::MAX),
@@ -269,14 +275,14 @@ impl RawQueue {
 
     /// Takes one item into `buffer`, whose content it replaces; with [`Deadline::NOW`] only if it need not wait.
     #[inline(always)]
-    pub(crate) fn get(&self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<(), GetError> {
+    pub(crate) fn get(self: &Arc<Self>, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<(), GetError> {
         self.get_with(buffer, deadline).map(drop)
     }
 
     /// Takes one item into `buffer` as [`get`](RawQueue::get) does; answers the descriptors that came with it.
     #[inline(always)]
     pub(crate) fn get_with(
-        &self,
+        self: &Arc<Self>,
         buffer: &mut Vec<u8>,
         deadline: Deadline,
     ) -> Result<Vec<OwnedFd>, GetError> {
@@ -289,6 +295,7 @@ impl RawQueue {
                 self.producer.store(producer, Relaxed);
                 Ok(Vec::new())
             }
+            _ if self.leases.is_some() => self.get_and_ack(buffer, deadline),
             _ => {
                 let mut got = Got::default();
                 self.get_slow(&me, deadline, &mut || self.take_any(&me, buffer, &mut got, deadline))?;
@@ -301,7 +308,7 @@ impl RawQueue {
     /// [`get`](RawQueue::get) does. One that has handles comes alone, and they are the answer.
     #[inline]
     pub(crate) fn get_many(
-        &self,
+        self: &Arc<Self>,
         batch: &mut Batch,
         max: usize,
         deadline: Deadline,
@@ -316,6 +323,7 @@ impl RawQueue {
                 Ok(Vec::new())
             }
             Ok(Taken::Empty) if max == 0 => Ok(Vec::new()),
+            _ if self.leases.is_some() => self.get_many_and_ack(batch, max, deadline),
             _ => {
                 let mut got = Got::default();
                 let mut take = || self.take_any_many(&me, batch, max, &mut got, deadline);
@@ -328,18 +336,20 @@ impl RawQueue {
     /// Takes the oldest item, by the way of this queue.
     #[inline(always)]
     pub(crate) fn take(&self, me: &Me, buffer: &mut Vec<u8>) -> Result<Taken, Fault> {
-        match &self.tasks {
-            None => self.channel.take(me, buffer),
-            Some(tasks) => self.take_as_task(me, tasks, buffer),
+        match (&self.tasks, &self.leases) {
+            (None, None) => self.channel.take(me, buffer),
+            (Some(tasks), _) => self.take_as_task(me, tasks, buffer),
+            (None, Some(_)) => Ok(Taken::Empty), // items of a leased queue take another way
         }
     }
 
     /// Takes the oldest items, by the way of this queue.
     #[inline(always)]
     pub(crate) fn take_many(&self, me: &Me, batch: &mut Batch, max: usize) -> Result<Taken, Fault> {
-        match &self.tasks {
-            None => self.channel.take_many(me, batch, max),
-            Some(tasks) => self.take_many_as_tasks(me, tasks, batch, max),
+        match (&self.tasks, &self.leases) {
+            (None, None) => self.channel.take_many(me, batch, max),
+            (Some(tasks), _) => self.take_many_as_tasks(me, tasks, batch, max),
+            (None, Some(_)) => Ok(Taken::Empty),
         }
     }
 
@@ -352,7 +362,7 @@ impl RawQueue {
     /// `take` again and again, which has found nothing before.
     #[cold]
     #[inline(never)]
-    fn get_slow(&self, me: &Me, deadline: Deadline, take: Take<'_>) -> Result<(), GetError> {
+    pub(crate) fn get_slow(&self, me: &Me, deadline: Deadline, take: Take<'_>) -> Result<(), GetError> {
         let (slept, mut until, mut drained) = (Cell::new(false), None, false);
         loop {
             let taken = take();
@@ -395,6 +405,9 @@ impl RawQueue {
     /// Waits until there may be something to take. Whoever was woken names the bell to the kernel from then on, so
     /// that its death wakes another.
     fn wait_for_item(&self, me: &Me, shut: bool, deadline: Deadline, slept: &Cell<bool>) {
+        if let Some(leases) = &self.leases {
+            return self.wait_to_lend(me, leases, shut, deadline, slept);
+        }
         let (state, states) = (&self.channel.words.producers.state, if shut { 0 } else { SHUT });
         let has_item = || self.may_take(me) || state.is(states);
         let sleep = || {
@@ -409,7 +422,7 @@ impl RawQueue {
         self.for_item.wait(self.producer.load(Relaxed), has_item, sleep);
     }
 
-    fn count_rescue(&self, me: &Me, rescued: bool) {
+    pub(crate) fn count_rescue(&self, me: &Me, rescued: bool) {
         if rescued {
             me.registry().count_rescue();
         }
@@ -419,7 +432,10 @@ impl RawQueue {
     pub(crate) fn len(&self) -> usize {
         let count = |me: &Me| {
             let ring = self.channel.len(me).ok()?;
-            Some(ring.saturating_add(self.channel.kept_back(me, false)))
+            let back = |leases: &Leases| leases.returned(me.registry(), self.channel.head());
+            let elsewhere =
+                self.channel.kept_back(me, false).saturating_add(self.leases.as_ref().map_or(0, back));
+            Some(ring.saturating_add(elsewhere))
         };
         Me::get().ok().as_ref().and_then(count).unwrap_or(0) as usize
     }

@@ -10,10 +10,12 @@
 //!  780    4  padding
 //!  784    8  bytes of the longest item; written once
 //!  792  520  of a joinable queue: items not done, see `tasks`
-//! 1312 2632  padding
+//! 1312 2056  of a leased queue: who has which item, see `leases`
+//! 3368  576  padding
 //! 3944    8  schema of a named queue, 0 = none; written once
 //! 3952   16  padding
 //! 3968    …  ring, on a page of its own
+//!    …    …  of a leased queue: 64 items that are lent, each as long as the longest
 //! ```
 #![allow(unsafe_code)]
 
@@ -30,7 +32,8 @@ use ipc_sync::{Registry, RegistryError};
 use crate::channel::{Channel, Consumers, Entry, Producers, Words};
 use crate::error::{CreateError, NamedError};
 use crate::form::Form;
-use crate::primitive::{Bytes, ENTRIES};
+use crate::leases::{self, Leases, PLACES};
+use crate::primitive::{Bytes, ENTRIES, MAX_PAYLOAD};
 use crate::tasks::{self, Tasks};
 
 const KIND: Kind =
@@ -38,6 +41,7 @@ const KIND: Kind =
 const LEDGER_AT: usize = 256;
 const SETTINGS_AT: usize = 768;
 const TASKS_AT: usize = 792;
+const LEASES_AT: usize = 1312;
 const SCHEMA_AT: usize = 3944;
 const RING_AT: usize = 4096 - HEADER_SIZE;
 
@@ -63,7 +67,8 @@ const _: () = {
     assert!(offset_of!(Producers, tail) == 16 && offset_of!(Producers, state) == 40);
     assert!(offset_of!(Consumers, room) == 8 && offset_of!(Consumers, takers) == 24);
     assert!(size_of::<[Entry; ENTRIES]>() == SETTINGS_AT - LEDGER_AT);
-    assert!(size_of::<tasks::Words>() == 520);
+    assert!(size_of::<tasks::Words>() == LEASES_AT - TASKS_AT);
+    assert!(size_of::<leases::Words>() == 2056);
 };
 
 // SAFETY: repr(C), atomic integers and transparent or repr(C) structures of them; the rest is padding that is never
@@ -73,6 +78,8 @@ unsafe impl Cells for Words {}
 unsafe impl Cells for Entry {}
 // SAFETY: repr(C), atomic integers and a transparent structure of one.
 unsafe impl Cells for tasks::Words {}
+// SAFETY: repr(C), atomic integers and structures of them.
+unsafe impl Cells for leases::Words {}
 // SAFETY: repr(C), atomic integers only.
 unsafe impl Cells for Settings {}
 
@@ -177,7 +184,7 @@ impl Shape {
 /// New memory for a queue.
 pub(crate) fn create(shape: &Shape) -> Result<Segment, CreateError> {
     shape.check()?;
-    let segment = Segment::create(c"queue", KIND, RING_AT + shape.bytes, Registry::get()?.id())?;
+    let segment = Segment::create(c"queue", KIND, size(shape.form, shape.bytes), Registry::get()?.id())?;
     shape.write(&segment);
     Ok(segment)
 }
@@ -199,7 +206,7 @@ pub(crate) fn named(name: &str, shape: &Shape, schema: Option<Schema>) -> Result
             segment.view::<AtomicU64>(SCHEMA_AT).expect("it lies before the ring").store(hash, Relaxed);
         }
     };
-    let (segment, _) = Segment::leased(name, KIND, RING_AT + shape.bytes, registry, init)?;
+    let (segment, _) = Segment::leased(name, KIND, size(shape.form, shape.bytes), registry, init)?;
     check_registry(&segment).map_err(NamedError::of)?;
     if schema.is_some_and(|schema| schema_of(&segment) != Some(schema)) {
         return Err(NamedError::Schema);
@@ -224,6 +231,7 @@ pub(crate) struct Parts {
     pub(crate) form: Form,
     pub(crate) channel: Channel,
     pub(crate) tasks: Option<Tasks>,
+    pub(crate) leases: Option<Leases>,
     /// Bytes of the longest item.
     pub(crate) max_message: usize,
 }
@@ -232,9 +240,27 @@ pub(crate) struct Parts {
 pub(crate) fn parts(segment: &Segment, forms: &[Form]) -> Result<Parts, Strange> {
     let form = form(segment, forms)?;
     let tasks = (form == Form::Joinable).then(|| segment.view(TASKS_AT)).transpose()?.map(Tasks::new);
+    let (channel, ring) = channel(segment, form)?;
+    let leases = (form == Form::Leased).then(|| leases(segment, ring)).transpose()?;
     let max_message = segment.view::<Settings>(SETTINGS_AT)?.max_message.load(Relaxed);
     let max_message = usize::try_from(max_message).map_err(|_| Strange::Settings)?;
-    Ok(Parts { form, channel: channel(segment)?, tasks, max_message })
+    Ok(Parts { form, channel, tasks, leases, max_message })
+}
+
+/// Bytes of the whole, given those of the ring.
+fn size(form: Form, ring: usize) -> usize {
+    RING_AT + ring + lent_bytes(form, ring)
+}
+
+/// Bytes behind a ring of `ring` bytes.
+fn lent_bytes(form: Form, ring: usize) -> usize {
+    if form == Form::Leased { PLACES * leases::slot(MAX_PAYLOAD.min(ring / 4)) } else { 0 }
+}
+
+fn leases(segment: &Segment, ring: usize) -> Result<Leases, Strange> {
+    let bytes = lent_bytes(Form::Leased, ring);
+    let lent = Bytes::new(segment.mapping(), HEADER_SIZE + RING_AT + ring, bytes)?;
+    Ok(Leases::new(segment.view(LEASES_AT)?, lent))
 }
 
 fn form(segment: &Segment, forms: &[Form]) -> Result<Form, Strange> {
@@ -243,14 +269,14 @@ fn form(segment: &Segment, forms: &[Form]) -> Result<Form, Strange> {
     if forms.contains(&form) { Ok(form) } else { Err(Strange::Form(form)) }
 }
 
-/// The ring in `segment`. Bound and size are read once.
-fn channel(segment: &Segment) -> Result<Channel, Strange> {
+/// The ring in `segment`, and its bytes. Bound and size are read once.
+fn channel(segment: &Segment, form: Form) -> Result<(Channel, usize), Strange> {
     let settings = segment.view::<Settings>(SETTINGS_AT)?;
     let (bound, bytes) = (settings.bound.load(Relaxed), settings.bytes.load(Relaxed) as usize);
     let sane = (SMALLEST..=LARGEST).contains(&bytes) && bound as usize <= MOST;
-    if !sane || segment.size() != RING_AT + bytes {
+    if !sane || segment.size() != size(form, bytes) {
         return Err(Strange::Settings);
     }
     let ring = Bytes::new(segment.mapping(), HEADER_SIZE + RING_AT, bytes)?;
-    Ok(Channel::new(segment.view(0)?, segment.view(LEDGER_AT)?, ring, bound))
+    Ok((Channel::new(segment.view(0)?, segment.view(LEDGER_AT)?, ring, bound), bytes))
 }

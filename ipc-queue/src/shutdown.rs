@@ -104,20 +104,30 @@ impl RawQueue {
         self.help_feeder(&me, Deadline::NEVER);
         let mut item = Vec::new();
         let mut discarded = 0;
-        let mut got = Got::default();
-        while let Ok(Some(_)) = self.take_any(&me, &mut item, &mut got, Deadline::NOW) {
+        while self.discard_one(&me, &mut item) {
             discarded += 1;
         }
-        if let Some(tasks) = &self.tasks {
-            tasks.tell(&me);
-        }
         discarded
+    }
+
+    /// Takes an item for good, by the way of this queue. False: there is none.
+    fn discard_one(&self, me: &Me, item: &mut Vec<u8>) -> bool {
+        if let Some(taken) = self.take_and_ack(me, item) {
+            return taken;
+        }
+        let taken = matches!(self.take_any(me, item, &mut Got::default(), Deadline::NOW), Ok(Some(_)));
+        if let Some(tasks) = self.tasks.as_ref().filter(|_| taken) {
+            self.finish_tasks(me, tasks, 1);
+        }
+        taken
     }
 
     /// After shutdown: whether what is in the ring now is all that will ever be there. With `ask`, /proc is asked about
     /// those who keep something back.
     pub(crate) fn is_last(&self, me: &Me, ask: bool) -> bool {
-        self.channel.discards() || self.here.get().waiting() == 0 && self.channel.kept_back(me, ask) == 0
+        let nothing_comes = || self.here.get().waiting() == 0 && self.channel.kept_back(me, ask) == 0;
+        let nothing_comes_back = || self.leases.as_ref().is_none_or(|leases| leases.others_have_none(me));
+        self.channel.discards() || nothing_comes() && nothing_comes_back()
     }
 
     /// Others sleep for what will never come.

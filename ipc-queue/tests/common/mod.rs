@@ -54,5 +54,6 @@ pub(crate) mod at {
     pub(crate) const TAIL: usize = LOCK + 16;
     pub(crate) const HEAD: usize = LOCK + 128;
     pub(crate) const SETTINGS: usize = LOCK + 768;
+    pub(crate) const LEASES: usize = LOCK + 1312;
     pub(crate) const RING: usize = 4096;
 }

@@ -81,7 +81,21 @@ fn processes() {
 }
 
 #[test]
+fn pools() {
+    let builder: PoolBuilder = Pool::builder().workers(1);
+    let pool: Pool = builder.start().unwrap();
+    let tasks: Tasks<'_> = pool.tasks().chunk_size(2);
+    let mut results: Imap<_, u8> = tasks.imap(|x: u8| x + 1, 0..3);
+    assert_eq!(results.next(), Some(Ok(1)));
+    let result: AsyncResult<bool> = pool.apply_async(|()| worker_state::<u8>().is_none(), ());
+    assert_eq!(result.get(), Ok(true));
+    assert_eq!(pool.join(), Err(PoolJoinError::Open));
+}
+
+#[test]
 fn errors() {
+    is_error::<PoolError>();
+    is_error::<PoolJoinError>();
     is_error::<SpawnError<u8>>();
     is_error::<SpawnFailure>();
     is_error::<JoinError>();

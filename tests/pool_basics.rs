@@ -268,7 +268,7 @@ fn cancel_is_exact() {
         begun.set(0).unwrap();
     }
     let all = pool.map_async(sleep, vec![2; 1000]);
-    assert!(!all.ready() && !all.successful().is_ok());
+    assert!(!all.ready() && all.successful().is_err());
     until(|| !all.cancel() || all.ready()); // none has begun, or it goes on
 }
 

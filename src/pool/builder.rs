@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 
 use super::engine::Crew;
 use super::error::PoolError;
+use super::front::Pool;
 use super::job::Terms;
 use super::payload::Payload;
-use super::pool::Pool;
 use super::setup::Setup;
 use super::task;
 use crate::process::StartMethod;

@@ -87,7 +87,7 @@ impl Engine {
 
     /// The numbers of the worker processes that there are now.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        self.state.lock().pids()
+        if self.forks == forks() { self.state.lock().pids() } else { Vec::new() }
     }
 
     /// Takes tasks in, those that `fill` adds. They are given to workers before this returns, as far as there is room.
@@ -148,7 +148,7 @@ impl Engine {
 
     /// Whether it takes tasks.
     pub(crate) fn is_open(&self) -> bool {
-        self.state.lock().is_open()
+        self.forks == forks() && self.state.lock().is_open()
     }
 
     /// Waits until a closed or terminated pool has nothing left, neither tasks nor workers; false = the time was up.

@@ -1,6 +1,6 @@
 //! Workers that run what they are given, and the engine behind them.
 //!
-//! 1. `pool`: the public type; `builder`: what it is made to be; `tasks`: how tasks are given to it.
+//! 1. `front`: the public type; `builder`: what it is made to be; `tasks`: how tasks are given to it.
 //! 2. `result`: what comes of one task; `imap`: of many, one by one; `gather`: of many, at once; `piece`: of one chunk.
 //! 3. `engine`: who looks after the pool. `state`: what there is to do, under one lock. `hand`: a worker as the pool
 //!    sees it; `job`: a task as the pool sees it; `setup`: how workers come to be.
@@ -11,6 +11,7 @@
 mod builder;
 mod engine;
 mod error;
+mod front;
 mod gather;
 mod hand;
 mod imap;
@@ -18,7 +19,6 @@ mod job;
 mod local;
 mod payload;
 mod piece;
-mod pool;
 mod result;
 mod setup;
 mod state;
@@ -29,16 +29,8 @@ mod worker;
 
 pub use builder::PoolBuilder;
 pub use error::{PoolError, PoolJoinError};
+pub use front::Pool;
 pub use imap::Imap;
 pub use local::worker_state;
-pub use pool::Pool;
 pub use result::AsyncResult;
 pub use tasks::Tasks;
-
-#[allow(unused_imports)] // the executor's way in
-pub(crate) use {
-    engine::{Crew, Engine},
-    job::Terms,
-    setup::Setup,
-    tasks::submit,
-};

@@ -25,8 +25,11 @@ const LOOK: u64 = 1_000_000;
 /// The slow look at all workers.
 const SLOW_LOOK: u64 = BACKSTOP.as_nanos() as u64;
 
-/// Workers that could not be started, in a row, before the pool gives up.
+/// Workers that could not be started, in a row, before the pool gives up; and as many more as it has workers. One that
+/// somebody killed counts an eighth.
 const STARTS: u32 = 6;
+const FAILURE: u32 = 8;
+const KILLED: u32 = 1;
 /// After the first of them one waits for so long, then twice as long, and so on.
 const PAUSE: u64 = 5_000_000;
 
@@ -269,12 +272,9 @@ impl State {
         self.hear(place, true, finished); // what it said before is there by now
         let Some(mut hand) = self.hands[place].take() else { return };
         if !hand.has_begun() {
-            self.failed_starts += 1;
-            self.start_again_at = now() + (PAUSE << self.failed_starts.min(STARTS));
-            self.check_starts(
-                format!("worker process {} ended before it was ready, with {status}", hand.pid()),
-                finished,
-            );
+            let weight = if status.signal() == Some(libc::SIGKILL) { KILLED } else { FAILURE };
+            let message = format!("worker process {} ended before it was ready, with {status}", hand.pid());
+            self.note_failed_start(weight, message, finished);
         }
         let pid = hand.pid();
         for (job, begun) in hand.remains().into_iter().rev() {
@@ -311,14 +311,15 @@ impl State {
             return;
         }
         if let Err(error) = self.start(place) {
-            self.failed_starts += 1;
-            self.start_again_at = now + (PAUSE << self.failed_starts.min(STARTS));
-            self.check_starts(error.to_string(), finished);
+            self.note_failed_start(FAILURE, error.to_string(), finished);
         }
     }
 
-    fn check_starts(&mut self, message: String, finished: &mut Finished) {
-        if self.failed_starts >= STARTS + self.hands.len() as u32 {
+    fn note_failed_start(&mut self, weight: u32, message: String, finished: &mut Finished) {
+        self.failed_starts += weight;
+        let failures = self.failed_starts / FAILURE;
+        self.start_again_at = now() + (PAUSE << failures.min(STARTS));
+        if failures >= STARTS + self.hands.len() as u32 {
             self.break_down(TaskError::NoWorker { message }, finished);
         }
     }

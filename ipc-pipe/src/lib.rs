@@ -44,7 +44,8 @@
 //! # What blocks
 //!
 //! A receive waits for a message, unless it is [`try_recv`](Connection::try_recv) or has a time limit, which covers the
-//! whole call. A send waits for room: 64 KiB may lie unread, and larger messages go part by part as they are read.
+//! whole call. A send waits for room: 64 KiB may lie unread, and 4 MiB of messages of 64 KiB and more; what is larger, or
+//! finds no room there, goes part by part as it is read.
 //! A send with a time limit ([`try_send`](Connection::try_send), [`send_timeout`](Connection::send_timeout)) is whole or
 //! not at all, whatever its size. Waiting is first a short pause, then yields, then sleep.
 //!
@@ -53,12 +54,12 @@
 //!
 //! # What it costs
 //!
-//! | a pipe               | costs                                                                              |
-//! |----------------------|------------------------------------------------------------------------------------|
-//! | descriptors          | 3 where both ends are in one process, else 2 in each                                 |
-//! | memory               | 4 KiB when new; 64 KiB more for each direction that is used, whoever has the ends    |
-//! | memory for payloads  | 64 MiB at most in each direction, unread and held; 4 MiB of it stay when it is idle  |
-//! | address space        | 132 KiB; and 64 MiB for each direction of payloads in each end that uses them        |
+//! | a pipe        | costs                                                                                         |
+//! |---------------|-----------------------------------------------------------------------------------------------|
+//! | descriptors   | 3 where both ends are in one process, else 2 in each                                          |
+//! | memory        | 4 KiB when new; 64 KiB more for each direction that is used, whoever has the ends             |
+//! | long messages and payloads | 64 MiB at most in each direction, unread and held; 4 MiB of it are kept until the receiver has waited for 100 ms |
+//! | address space | 132 KiB; and 64 MiB for each direction of long messages in each end that uses them            |
 //!
 //! 300 pipes fit a limit of 1024 descriptors. Messages on their way take memory of the pipe and of nobody else, and
 //! nothing grows with what a peer announces.

@@ -19,7 +19,7 @@ use crate::receiver::Inlet;
 use crate::segment::RING;
 use crate::socket::Bundle;
 use crate::store::{Extent, frame};
-use ipc_sync::{Deadline, processor};
+use ipc_sync::{BACKSTOP, Deadline, processor};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A message of which not all parts have come. It grows with what comes, not with what was announced.
@@ -70,6 +70,9 @@ impl Here<Inlet> {
     ) -> Result<Option<usize>, TryRecvError> {
         let header = self.next_frame(deadline)?;
         let length = header.length();
+        if header.is_apart() {
+            return self.read_apart(header, buffer, max);
+        }
         if !self.is_plain(header) || length > max || length > buffer.len() {
             return Ok(None);
         }
@@ -96,10 +99,12 @@ impl Here<Inlet> {
     #[inline(never)]
     fn wait_frame(&mut self, deadline: Deadline) -> Result<Header, TryRecvError> {
         loop {
-            match self.await_frame(deadline) {
+            let soon = if self.cursor.warm { deadline.min(Deadline::after(BACKSTOP)) } else { deadline };
+            match self.await_frame(soon) {
                 Some(header) => return Ok(header),
                 None if self.cursor.gone => return Err(TryRecvError::Failed(self.end_of_file())),
                 None if deadline.has_passed() => return Err(TryRecvError::Empty),
+                None if soon != deadline => self.cool(),
                 None => {} // there was one, and a stranger took it away
             }
         }
@@ -181,10 +186,36 @@ impl Here<Inlet> {
         let extent = usize::try_from(length).ok().and_then(|length| store.take(first, length, frame, token));
         let bundle = if nonce == 0 { Bundle::default() } else { self.take_bundle(nonce) };
         self.refuse(header);
+        self.cursor.warm = true;
         match extent {
             Some(extent) if extent.length() <= max => Ok((extent, bundle)),
             Some(_) => Err(RecvError::TooBig { size: length, max }),
             None => Err(RecvError::Truncated),
+        }
+    }
+
+    /// As [`receive_into`](Here::receive_into), for a message that was handed over.
+    #[inline(never)]
+    fn read_apart(
+        &mut self,
+        header: Header,
+        buffer: &mut [u8],
+        max: usize,
+    ) -> Result<Option<usize>, TryRecvError> {
+        if self.word(1) > buffer.len() as u64 {
+            return Ok(None);
+        }
+        let (extent, _) = self.take_apart(header, max)?;
+        let target = buffer.get_mut(..extent.length()).ok_or(RecvError::Truncated)?;
+        extent.read(0, target).map_err(|_| RecvError::Truncated)?;
+        Ok(Some(target.len()))
+    }
+
+    /// Nothing has come for a while: the memory of earlier payloads goes back to the kernel.
+    #[cold]
+    pub(crate) fn cool(&mut self) {
+        if let Ok(store) = self.store(self.direction()) {
+            self.cursor.warm = !store.cool(self.token());
         }
     }
 

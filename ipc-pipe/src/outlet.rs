@@ -14,7 +14,7 @@ use crate::half::{Cursor, Here, Track};
 use crate::ring::{Frame, Producer, Words};
 use crate::segment::RING;
 use crate::socket::nonce;
-use crate::store::{Extent, LARGEST, frame};
+use crate::store::{BLOCK, BLOCKS, Extent, LARGEST, WARM, frame};
 
 /// Longest payload of a frame: its header and the empty one behind it have room too.
 pub(crate) const LONGEST: usize = RING - 2 * HEADER as usize;
@@ -62,17 +62,40 @@ impl Here<Outlet> {
     /// part by part.
     #[inline]
     pub(crate) fn transmit(&mut self, message: &[u8], deadline: Deadline) -> Result<(), TrySendError> {
-        let processor = processor();
-        let elsewhere = self.track.words.reader.room.processor() != processor;
-        let longest = if elsewhere && deadline == Deadline::NEVER { WHOLE_ELSEWHERE } else { LONGEST };
-        if message.len() <= longest {
-            let frame = Frame { flags: Flags::WHOLE, processor, prefix: &[], payload: message };
+        // Where the reader runs stands in a line that it writes all the time: short messages do not ask.
+        let whole = message.len() <= WHOLE_ELSEWHERE || message.len() <= LONGEST && !self.must_part(deadline);
+        if whole {
+            let frame = Frame { flags: Flags::WHOLE, processor: processor(), prefix: &[], payload: message };
             return self.put(frame, deadline);
         }
-        if deadline == Deadline::NEVER {
-            self.stream(message, if elsewhere { PART_ELSEWHERE } else { PART_HERE })
-        } else {
-            self.transmit_apart(message, &[], deadline)
+        if deadline != Deadline::NEVER {
+            return self.transmit_apart(message, &[], deadline);
+        }
+        self.transmit_long(message)
+    }
+
+    /// Whether the reader runs elsewhere.
+    fn is_elsewhere(&self) -> bool {
+        self.track.words.reader.room.processor() != processor()
+    }
+
+    /// Whether a message that fits the ring had better go in parts.
+    fn must_part(&self, deadline: Deadline) -> bool {
+        deadline == Deadline::NEVER && self.is_elsewhere()
+    }
+
+    /// Sends a long message by way of the store, which is faster, unless the reader has a lot to read already; then in
+    /// parts.
+    #[inline(never)]
+    fn transmit_long(&mut self, message: &[u8]) -> Result<(), TrySendError> {
+        let fits = (BLOCK..=WARM * BLOCK).contains(&message.len());
+        match if fits { self.allot_warm(message.len()) } else { None } {
+            Some(mut extent) => {
+                extent.write(0, message).expect("it was allotted for the message");
+                self.hand_over(&mut extent, &[], Deadline::NEVER)
+            }
+            None if self.is_elsewhere() => self.stream(message, PART_ELSEWHERE),
+            None => self.stream(message, PART_HERE),
         }
     }
 
@@ -140,19 +163,41 @@ impl Here<Outlet> {
         }
         let store = self.store(self.direction()).map_err(SendError::Memory)?;
         let token = self.token();
-        if let Some(extent) = store.allot(length, token) {
+        let warm = match deadline {
+            Deadline::NOW => store.allot(length, WARM, token),
+            _ => self.allot_warm(length),
+        };
+        if let Some(extent) = warm {
             return Ok(extent);
         }
         let (found, end) = (Cell::new(None), self.cursor.producer.position());
         let is_found = |_: &Words| {
             store.reclaim(end);
-            let extent = store.allot(length, token);
+            let extent = store.allot(length, BLOCKS, token);
             let is_found = extent.is_some();
             found.set(extent);
             is_found
         };
         self.wait_for(|words| words.taken() + 1, is_found, deadline)?;
         found.take().ok_or(TrySendError::Full)
+    }
+
+    /// Room among the first blocks, whose memory is kept, if there is some within the time in which one does not sleep.
+    fn allot_warm(&mut self, length: usize) -> Option<Extent> {
+        let store = self.store(self.direction()).ok()?;
+        let (found, token) = (Cell::new(store.allot(length, WARM, self.token())), self.token());
+        let is_found = || {
+            let extent = found.take().or_else(|| store.allot(length, WARM, token));
+            let is_found = extent.is_some();
+            found.set(extent);
+            is_found
+        };
+        let reader = self.track.words.reader.room.processor();
+        if length <= WARM * BLOCK && !is_found() && !self.cursor.patience.wait(reader, is_found, || false) {
+            store.reclaim(self.cursor.producer.position()); // the dead may stand in the way
+            is_found();
+        }
+        found.take()
     }
 
     /// Sends the frame that names `extent`, which is the receiver's from then on.

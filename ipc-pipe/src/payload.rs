@@ -16,7 +16,7 @@ use crate::store::Extent;
 /// other kind of receive gets a copy, and a message that was sent otherwise is received as a payload with memory of its own.
 ///
 /// When it is dropped, its memory goes back to the pipe that it came from. The first 4 MiB of a direction are kept for the next
-/// payload; what lies beyond goes back to the kernel at once. A process that dies with a payload loses it with what was
+/// payload, until the receiver has waited for 100 ms; what lies beyond goes back to the kernel at once. A process that dies with a payload loses it with what was
 /// in it, and the memory comes back when it is needed.
 ///
 /// ```

@@ -25,6 +25,8 @@ use crate::{codec, scratch};
 pub(crate) struct Inlet {
     pub(crate) consumer: Consumer,
     pub(crate) patience: Patience,
+    /// Payloads came, and their memory may still be kept.
+    pub(crate) warm: bool,
     /// Where the writer was last seen.
     pub(crate) processor: u32,
     /// The other end is gone, for good.

@@ -18,7 +18,8 @@ use crate::{codec, scratch};
 
 /// The writing half of a [`Connection`](crate::Connection), or one end of a [`simplex`](crate::simplex) pipe.
 ///
-/// Sending waits only for room: what fits the ring (64 KiB) is sent without waiting for the receiver. When the other end
+/// Sending waits only for room: what fits the ring (64 KiB) is sent without waiting for the receiver, and so are up to 4 MiB of
+/// messages of 64 KiB and more. When the other end
 /// is gone in all processes that had it, a send that needs room, or that finds the receiver asleep, answers
 /// [`SendError::Closed`]; one that meets neither may still write into a ring that nobody will read. SIGPIPE is never
 /// raised.
@@ -53,8 +54,8 @@ impl Sender {
         self.half
     }
 
-    /// Sends a value. Waits as long as the ring has no room for it; a message larger than the ring waits for the
-    /// receiver to take it in parts.
+    /// Sends a value. Waits as long as there is no room for it; a message of more than 4 MiB waits for the receiver to take
+    /// it in parts.
     ///
     /// Handles inside the value travel with it, in the message, whatever the depth. An end of a pipe that is sent stays
     /// open while the message is unread: a pipe whose one end lies unread in a pipe that nobody reads is never at its

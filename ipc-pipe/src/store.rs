@@ -12,12 +12,16 @@
 //!
 //! word
 //! 0              free, if no extent before covers it      → HELD by the writer of this direction, who alone allots
-//! HELD, token    somebody fills or reads it               → SENT, by the same; 0 when it lets go
+//! HELD, token    somebody fills or reads it, or cools it     → SENT, by the same; 0 when it lets go
 //! SENT, token    a frame names it, or is about to         → HELD by whoever takes the frame, before the frame goes
 //! ```
 //!
 //! The file belongs to the pipe, so whoever has an end has the store too: nothing is sent ahead, and an end that moves, or
 //! a reader that takes over, finds unread payloads where they are. The store is mapped at its first use.
+//!
+//! The first blocks keep their memory when they are let go of, so that a stream of payloads finds it warm; a reader that has
+//! waited for a while gives it back. It claims the first block for all of them, and the writer any other: each looks for the
+//! other's claim behind a full barrier, and gives way.
 //!
 //! Who dies holding an extent holds it no more: its writer, when it finds no room, takes back what dead processes hold, if
 //! no frame that names it is unread. A holder whose thread has ended but whose process has not is left alone.
@@ -44,7 +48,7 @@ const TABLE: usize = BLOCKS * size_of::<Entry>();
 pub(crate) const STORE: usize = TABLE + LARGEST;
 
 /// Blocks whose memory is kept when they are let go of; that of later ones goes back to the kernel.
-const WARM: usize = 64;
+pub(crate) const WARM: usize = 64;
 
 const COUNT: u64 = 0xffff;
 const HELD: u64 = 1 << 16;
@@ -96,24 +100,47 @@ impl Store {
         Arc::ptr_eq(&self.pipe, segment.mapping())
     }
 
-    /// Blocks for `length` bytes, held by `token`. Only for the writer of this direction. `None` = no room.
-    pub(crate) fn allot(self: &Arc<Self>, length: usize, token: u32) -> Option<Extent> {
+    /// Blocks for `length` bytes among the first `blocks`, held by `token`. Only for the writer of this direction. `None` =
+    /// no room.
+    pub(crate) fn allot(self: &Arc<Self>, length: usize, blocks: usize, token: u32) -> Option<Extent> {
         let need = length.div_ceil(BLOCK).max(1);
         let (mut at, mut free) = (0, 0);
-        while at < BLOCKS && free < need {
+        while at < blocks && free < need {
             match self.table[at].word.load(Acquire) {
                 0 => (at, free) = (at + 1, free + 1),
                 word => (at, free) = (at + extent_of(word), 0),
             }
         }
         let first = at - free;
-        if free < need || first + need > BLOCKS {
+        if free < need || first + need > blocks {
             return None;
         }
-        let word = HELD | need as u64 | u64::from(token) << 32;
+        let extent = self.claim(first, need, length, token)?;
         self.table[first].frame.store(NONE, Relaxed);
-        self.table[first].word.store(word, Release);
+        full_fence();
+        // A reader may have claimed all that is warm meanwhile: one of us sees the other.
+        let claimed = if first == 0 { 0 } else { extent_of(self.table[0].word.load(Acquire)) };
+        (claimed <= first).then_some(extent)
+    }
+
+    /// Makes free blocks an extent.
+    fn claim(self: &Arc<Self>, first: usize, need: usize, length: usize, token: u32) -> Option<Extent> {
+        let word = HELD | need as u64 | u64::from(token) << 32;
+        self.table[first].word.compare_exchange(0, word, AcqRel, Relaxed).ok()?;
         Some(Extent { store: self.clone(), first, length, word, forks: forks() })
+    }
+
+    /// Gives the memory that is kept back to the kernel, if nothing of it is in use. For the reader of this direction, which
+    /// does it when it has waited for long.
+    pub(crate) fn cool(self: &Arc<Self>, token: u32) -> bool {
+        let Some(_all) = self.claim(0, WARM, 0, token) else { return false };
+        full_fence();
+        let is_free = |entry: &Entry| entry.word.load(Acquire) == 0;
+        let free = self.table[1..WARM].iter().all(is_free);
+        if free {
+            self.release(0, WARM);
+        }
+        free
     }
 
     /// Takes back what dead processes hold, or were about to send. Only for the writer of this direction, which has published

@@ -11,6 +11,8 @@ use ipc_pipe::{
 };
 
 const KI: usize = 1 << 10;
+/// So long that it goes part by part.
+const LONG: usize = 5 << 20;
 
 /// News of a death must come within so long.
 const BOUND: Duration = Duration::from_millis(250);
@@ -73,7 +75,7 @@ fn dropped_end_wakes_a_sender_that_waits_for_room() {
         let mut child = fork(|| {
             drop(receiver.take());
             let sender = sender.take().unwrap();
-            assert!(matches!(sender.send_bytes(&[1; 300 * KI]), Err(SendError::Closed)));
+            assert!(matches!(sender.send_bytes(&vec![1; LONG]), Err(SendError::Closed)));
         });
         drop(sender);
         asleep(child.pid());
@@ -121,13 +123,13 @@ fn sender_killed_in_a_message_is_end_of_file_inside() {
     let _test = support::test(20);
     let (end, mut child) = peer(|end| {
         end.send(&1u8).unwrap();
-        end.send_bytes(&bytes(200 * KI, 1)).unwrap();
+        end.send_bytes(&bytes(LONG, 1)).unwrap();
     });
     assert_eq!(end.recv::<u8>().unwrap(), 1);
     asleep(child.pid());
     child.kill9();
     let Err(RecvError::EofInside { received, total }) = end.recv_bytes() else { panic!("not inside?") };
-    assert!(total == 200 * KI && (1..total).contains(&received));
+    assert!(total == LONG && (1..total).contains(&received));
     assert!(matches!(end.recv_bytes(), Err(RecvError::Closed)));
 }
 
@@ -190,7 +192,7 @@ fn side_is_taken_over_after_the_death_of_its_owner() {
 fn message_of_a_dead_writer_is_truncated_and_the_next_is_whole() {
     let _test = support::test(20);
     let (here, there) = pipe().unwrap();
-    let mut child = fork(|| here.send_bytes(&bytes(200 * KI, 1)).unwrap());
+    let mut child = fork(|| here.send_bytes(&bytes(LONG, 1)).unwrap());
     asleep(child.pid());
     child.kill9();
     std::thread::scope(|scope| {
@@ -205,7 +207,7 @@ fn message_whose_beginning_went_to_a_dead_reader_is_truncated_once() {
     let _test = support::test(20);
     let (here, there) = pipe().unwrap();
     let sender = fork(|| {
-        here.send_bytes(&bytes(200 * KI, 1)).unwrap();
+        here.send_bytes(&bytes(LONG, 1)).unwrap();
         here.send_bytes(b"next").unwrap();
         loop {
             std::thread::park()
@@ -312,7 +314,7 @@ fn end_in_an_unread_message_keeps_its_pipe_open() {
 fn end_half_way_in_a_message_does_not_move() {
     let _test = support::test(20);
     let (carrier, _other) = pipe().unwrap();
-    let (end, child) = peer(|end| end.send_bytes(&bytes(200 * KI, 1)).unwrap());
+    let (end, child) = peer(|end| end.send_bytes(&bytes(LONG, 1)).unwrap());
     asleep(child.pid());
     child.signal(libc::SIGSTOP);
     until(|| support::procfs::state(child.pid()) == Some('T'));
@@ -320,7 +322,7 @@ fn end_half_way_in_a_message_does_not_move() {
     let error = carrier.send(&end).unwrap_err();
     assert!(error.to_string().contains("in part"), "{error}");
     child.signal(libc::SIGCONT);
-    assert!(end.recv_bytes().unwrap() == bytes(200 * KI, 1));
+    assert!(end.recv_bytes().unwrap() == bytes(LONG, 1));
     carrier.send(&end).unwrap();
 }
 

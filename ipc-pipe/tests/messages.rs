@@ -229,7 +229,7 @@ fn poll_is_true_at_end_of_file() {
 fn receive_that_times_out_in_a_message_keeps_its_parts() {
     let _test = support::test(20);
     let (end, child) = peer(|end| {
-        end.send_bytes(&bytes(200 * KI, 5)).unwrap();
+        end.send_bytes(&bytes(5 * MI, 5)).unwrap();
         end.recv_bytes().ok();
     });
     // The ring holds a part of it, and its sender is stopped in the middle.
@@ -240,7 +240,7 @@ fn receive_that_times_out_in_a_message_keeps_its_parts() {
         assert!(matches!(end.recv_bytes_timeout(MOMENT), Err(TryRecvError::Empty)));
     }
     child.signal(libc::SIGCONT);
-    assert!(end.recv_bytes().unwrap() == bytes(200 * KI, 5));
+    assert!(end.recv_bytes().unwrap() == bytes(5 * MI, 5));
 }
 
 #[test]

@@ -271,21 +271,30 @@ fn unsafe_tid() -> i32 {
 }
 
 #[test]
-fn memory_beyond_the_warm_part_goes_back() {
+fn memory_goes_back_to_the_kernel() {
     let _test = support::test(60);
     let (here, there) = pipe().unwrap();
-    let blocks = |end: &ipc_pipe::Connection| {
+    let blocks = || {
         use std::os::unix::fs::MetadataExt;
-        let _ = end;
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let line = maps.lines().find(|line| line.contains("memfd:pipe")).unwrap();
         let range = line.split(' ').next().unwrap();
         std::fs::metadata(format!("/proc/self/map_files/{range}")).unwrap().blocks() * 512
     };
     here.try_send_bytes(&vec![1; 40 * MI]).unwrap();
-    assert!(blocks(&here) > 40 * MI as u64);
+    assert!(blocks() > 40 * MI as u64);
     assert_eq!(there.recv_bytes().unwrap().len(), 40 * MI);
-    assert!(blocks(&here) < 5 * MI as u64);
+    assert!(blocks() < 5 * MI as u64);
+    // What is kept goes back too, when nothing comes for a while.
+    here.send_bytes(&vec![1; 3 * MI]).unwrap();
+    assert_eq!(there.recv_bytes().unwrap().len(), 3 * MI);
+    assert!(blocks() > 3 * MI as u64);
+    let held = here.payload(1).unwrap();
+    assert!(matches!(there.recv_bytes_timeout(10 * MOMENT), Err(TryRecvError::Empty)));
+    assert!(blocks() > 3 * MI as u64, "somebody is about to write");
+    drop(held);
+    assert!(matches!(there.recv_bytes_timeout(10 * MOMENT), Err(TryRecvError::Empty)));
+    assert!(blocks() < MI as u64);
 }
 
 #[test]

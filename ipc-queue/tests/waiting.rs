@@ -145,6 +145,7 @@ impl Loop {
 #[test]
 fn outside_loop_misses_no_message() {
     let messages: u64 = std::env::var("MESSAGES").map_or(100_000, |number| number.parse().unwrap());
+    let _same_memory_for_all_tests = Event::new().unwrap();
     let before = Registry::get().unwrap().rescues();
     let _test = support::test(300);
     let queue = Queue::<u64>::bounded(500).unwrap();
@@ -183,7 +184,7 @@ fn outside_loop_misses_no_message() {
 
 #[test]
 fn armed_queue_that_is_dropped_is_gone() {
-    Registry::get().unwrap();
+    let _same_memory_for_all_tests = Event::new().unwrap();
     let _test = support::test(20); // its oracle counts descriptors
     for _ in 0..20 {
         let queue = Queue::<u8>::new().unwrap();

@@ -1,7 +1,17 @@
-//! serde to bytes and back: the only file that knows bincode.
+//! serde to bytes and back.
 //!
-//! The format is bincode's with fixed-size little-endian integers. It does not describe itself: the receiver must ask
-//! for the type that was sent. A message that is a string, or a vector or slice of numbers, is copied at once and not
+//! ```text
+//! integers, floats      their bytes, little end first
+//! bool, tag of Option   u8, 0 or 1
+//! char                  UTF-8
+//! text, bytes           u64 length, then the bytes
+//! sequence, map         u64 count, then the elements, or keys and values in turn
+//! enum                  u32 number of the variant, then what is in it
+//! structure, tuple      what is in it, one behind the other
+//! unit                  nothing
+//! ```
+//!
+//! It is bincode's with fixed-size integers. It does not describe itself: the receiver must ask for the type that was sent. A message that is a string, or a vector or slice of numbers, is copied at once and not
 //! number by number. Its bytes are the same either way. Inside a larger value, wrap bytes in a [`Blob`]:
 //! serde takes a `Vec<u8>` byte by byte, 6 ms for a mebibyte.
 //!
@@ -20,28 +30,30 @@
 //! Enums with the default tag, `Option`, maps, tuples, and borrowed data to be sent, are fine.
 use std::fmt;
 
-use bincode::config::{Configuration, Fixint, Limit, LittleEndian, standard};
-use bincode::error::{DecodeError as BincodeDecodeError, EncodeError as BincodeEncodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use crate::blob::Blob;
+use crate::deserialize::Reader;
 use crate::run;
-
-type Format<const LIMIT: usize> = Configuration<LittleEndian, Fixint, Limit<LIMIT>>;
-
-/// Decoding claims no more memory than the next of these, whatever lengths the bytes pretend.
-const SMALL: usize = 64 << 10;
-const MIDDLE: usize = 64 << 20;
-const LARGE: usize = usize::MAX;
-
-fn format<const LIMIT: usize>() -> Format<LIMIT> {
-    standard().with_fixed_int_encoding().with_limit::<LIMIT>()
-}
+use crate::serialize::{Pieces, Writer};
 
 /// A value that serde could not turn into bytes.
 #[derive(Debug)]
-pub struct EncodeError(BincodeEncodeError);
+pub struct EncodeError(Box<str>);
+
+impl EncodeError {
+    #[cold]
+    pub(crate) fn of(why: String) -> EncodeError {
+        EncodeError(why.into())
+    }
+
+    /// What takes the bytes takes no more.
+    #[cold]
+    pub(crate) fn full() -> EncodeError {
+        EncodeError("there is no place for all its bytes".into())
+    }
+}
 
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,18 +65,38 @@ impl std::error::Error for EncodeError {}
 
 /// Bytes that are not a value of the type that was asked for.
 #[derive(Debug)]
-pub struct DecodeError(Fault);
+pub struct DecodeError(Box<Fault>);
 
 #[derive(Debug)]
 enum Fault {
-    Format(BincodeDecodeError),
+    End,
+    Other(String),
     LeftOver { used: usize, length: usize },
+}
+
+impl DecodeError {
+    #[cold]
+    pub(crate) fn of(why: String) -> DecodeError {
+        DecodeError(Box::new(Fault::Other(why)))
+    }
+
+    /// The bytes are fewer than they pretend.
+    #[cold]
+    pub(crate) fn end() -> DecodeError {
+        DecodeError(Box::new(Fault::End))
+    }
+
+    #[cold]
+    fn left_over(left: usize, length: usize) -> DecodeError {
+        DecodeError(Box::new(Fault::LeftOver { used: length - left, length }))
+    }
 }
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Fault::Format(error) => write!(f, "message cannot be deserialized: {error}"),
+        match &*self.0 {
+            Fault::End => f.write_str("message cannot be deserialized: it ends too early"),
+            Fault::Other(why) => write!(f, "message cannot be deserialized: {why}"),
             Fault::LeftOver { used, length } => {
                 write!(f, "message of {length} bytes is a value of the type in its first {used}")
             }
@@ -79,13 +111,14 @@ impl std::error::Error for DecodeError {}
 /// # Errors
 ///
 /// A `Serialize` implementation refused; `buffer` holds garbage behind its former end.
+#[inline]
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
     if let Some((count, bytes)) = run::of(value) {
         buffer.extend_from_slice(&count.to_le_bytes());
         buffer.extend_from_slice(bytes);
         return Ok(());
     }
-    bincode::serde::encode_into_writer(value, Appender(buffer), format::<LARGE>()).map_err(EncodeError)
+    value.serialize(Writer(buffer))
 }
 
 /// Gives the bytes of `value` to `sink`, piece by piece, until it answers false.
@@ -95,17 +128,9 @@ pub(crate) fn encode_to<T: Serialize + ?Sized>(
 ) -> Result<(), EncodeError> {
     if let Some((count, bytes)) = run::of(value) {
         let taken = sink(&count.to_le_bytes()) && sink(bytes);
-        return if taken { Ok(()) } else { Err(EncodeError(BincodeEncodeError::UnexpectedEnd)) };
+        return if taken { Ok(()) } else { Err(EncodeError::full()) };
     }
-    bincode::serde::encode_into_writer(value, Pieces(sink), format::<LARGE>()).map_err(EncodeError)
-}
-
-struct Pieces<F>(F);
-
-impl<F: FnMut(&[u8]) -> bool> bincode::enc::write::Writer for Pieces<F> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), BincodeEncodeError> {
-        if (self.0)(bytes) { Ok(()) } else { Err(BincodeEncodeError::UnexpectedEnd) }
-    }
+    value.serialize(Writer(&mut Pieces(sink)))
 }
 
 /// The value that `bytes` hold, all of them.
@@ -113,31 +138,15 @@ impl<F: FnMut(&[u8]) -> bool> bincode::enc::write::Writer for Pieces<F> {
 /// # Errors
 ///
 /// They are not a `T`, or a `T` and more.
+#[inline]
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     if let Some(value) = run::into(bytes) {
         return Ok(value);
     }
-    let decoded = if bytes.len() <= SMALL {
-        bincode::serde::decode_from_slice(bytes, format::<SMALL>())
-    } else if bytes.len() <= MIDDLE {
-        bincode::serde::decode_from_slice(bytes, format::<MIDDLE>())
-    } else {
-        bincode::serde::decode_from_slice(bytes, format::<LARGE>())
-    };
-    let (value, used) = decoded.map_err(|error| DecodeError(Fault::Format(error)))?;
-    if used == bytes.len() {
-        Ok(value)
-    } else {
-        Err(DecodeError(Fault::LeftOver { used, length: bytes.len() }))
-    }
-}
-
-struct Appender<'a>(&'a mut Vec<u8>);
-
-impl bincode::enc::write::Writer for Appender<'_> {
-    #[inline(always)]
-    fn write(&mut self, bytes: &[u8]) -> Result<(), BincodeEncodeError> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
+    let mut reader = Reader::new(bytes);
+    let value = T::deserialize(&mut reader)?;
+    match reader.left() {
+        0 => Ok(value),
+        left => Err(DecodeError::left_over(left, bytes.len())),
     }
 }

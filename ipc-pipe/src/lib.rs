@@ -88,6 +88,7 @@ mod blob;
 mod bridge;
 mod bytes;
 pub mod codec;
+mod deserialize;
 mod error;
 mod frame;
 mod half;
@@ -104,8 +105,9 @@ mod run;
 mod scratch;
 mod segment;
 mod sender;
-mod sleep;
 #[doc(hidden)] // for the queue, whose items have descriptors beside them too
+mod serialize;
+mod sleep;
 pub mod socket;
 mod store;
 mod wait;

@@ -17,7 +17,7 @@ fn encoded<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 }
 
 /// serde hands over what is inside a newtype one by one: that is the slow way.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
 struct Slow<T>(T);
 
 fn both_ways<T: Serialize + DeserializeOwned + PartialEq + Debug + Clone>(value: T) {
@@ -175,4 +175,88 @@ fn skipped_field_is_missing() {
     assert_eq!(decode::<Skipping>(&encoded(&here)).unwrap(), here);
     let skipped = Skipping { first: None, second: 2 };
     assert!(!matches!(decode::<Skipping>(&encoded(&skipped)), Ok(back) if back == skipped));
+}
+
+/// One of everything that serde knows.
+#[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
+struct All {
+    numbers: (u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64),
+    flags: [bool; 2],
+    letters: Vec<char>,
+    text: String,
+    bytes: Blob,
+    unit: ((), Unit),
+    some: Option<Box<All>>,
+    variants: Vec<Variant>,
+    map: BTreeMap<u8, Vec<()>>,
+    newtype: Slow<u16>,
+    tuple: Pair,
+}
+
+#[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
+struct Unit;
+
+#[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
+struct Pair(i8, String);
+
+#[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
+enum Variant {
+    Unit,
+    Newtype(u64),
+    Tuple(u8, char),
+    Struct { a: bool, b: Option<()> },
+}
+
+fn all() -> All {
+    All {
+        numbers: (1, 2, 3, 4, 5, -1, -2, -3, -4, -5, 0.5, -0.25),
+        flags: [true, false],
+        letters: vec!['a', '\0', 'ß', '語', '🦀', char::MAX],
+        text: "größer".into(),
+        bytes: Blob(vec![0, 255]),
+        unit: ((), Unit),
+        some: None,
+        variants: vec![
+            Variant::Unit,
+            Variant::Newtype(7),
+            Variant::Tuple(8, 'x'),
+            Variant::Struct { a: true, b: Some(()) },
+        ],
+        map: BTreeMap::from([(1, vec![]), (2, vec![(); 5])]),
+        newtype: Slow(9),
+        tuple: Pair(-9, String::new()),
+    }
+}
+
+#[test]
+fn format_is_that_of_bincode_with_fixed_integers() {
+    let format = bincode::config::standard().with_fixed_int_encoding();
+    let value = All { some: Some(Box::new(all())), ..all() };
+    let bytes = encoded(&value);
+    assert_eq!(bytes, bincode::serde::encode_to_vec(&value, format).unwrap());
+    assert_eq!(decode::<All>(&bytes).unwrap(), value);
+}
+
+#[test]
+fn cut_or_damaged_bytes_are_an_error_or_another_value() {
+    let bytes = encoded(&all());
+    for end in 0..bytes.len() {
+        assert!(decode::<All>(&bytes[..end]).is_err(), "{end}");
+    }
+    for place in 0..bytes.len() {
+        for value in [0, 1, 2, 0x7f, 0x80, 0xc3, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[place] = value;
+            let _ = decode::<All>(&damaged);
+        }
+    }
+    assert!(decode::<Vec<()>>(&u64::MAX.to_le_bytes()).is_err(), "it would count for years");
+    assert_eq!(decode::<Vec<()>>(&1000u64.to_le_bytes()).unwrap().len(), 1000);
+    for wrong in [&[2u8][..], &[0x80]] {
+        assert!(decode::<bool>(wrong).is_err() && decode::<Option<()>>(wrong).is_err());
+    }
+    for wrong in [&[0x80u8][..], &[0xc3], &[0xc3, 0x28], &[0xed, 0xa0, 0x80], &[0xff, 0, 0, 0]] {
+        assert!(decode::<char>(wrong).is_err(), "{wrong:?}");
+    }
+    assert!(decode::<Variant>(&9u32.to_le_bytes()).is_err());
 }

@@ -77,6 +77,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Opens a table on top of those that are open in this thread.
+    #[inline]
     pub fn open() -> Outgoing {
         OUTGOING.with_borrow_mut(|tables| tables.push(Sending::default()));
         Outgoing { not_send: PhantomData }
@@ -84,6 +85,7 @@ impl Outgoing {
 
     /// Opens a table that takes no descriptors. What has a name travels by it; who receives it opens it by that name, so
     /// somebody must keep the thing until then.
+    #[inline]
     pub fn names_only() -> Outgoing {
         let mut table = Sending::default();
         table.names_only = true;
@@ -92,12 +94,14 @@ impl Outgoing {
     }
 
     /// Closes the table and answers what it collected.
+    #[inline]
     pub fn finish(self) -> Sending {
         OUTGOING.with_borrow_mut(|tables| tables.last_mut().map(std::mem::take)).unwrap_or_default()
     }
 }
 
 impl Drop for Outgoing {
+    #[inline]
     fn drop(&mut self) {
         let closed = OUTGOING.with_borrow_mut(Vec::pop);
         drop(closed); // outside the borrow: it may run outcomes
@@ -125,17 +129,20 @@ impl Sending {
     }
 
     /// True when the message is bytes only.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.descriptors.is_empty()
     }
 
     /// The message is on its way: handles that moved with it are gone here.
+    #[inline]
     pub fn sent(mut self) {
         self.outcomes.drain(..).for_each(|outcome| outcome(true));
     }
 }
 
 impl Drop for Sending {
+    #[inline]
     fn drop(&mut self) {
         self.outcomes.drain(..).for_each(|outcome| outcome(false));
     }
@@ -200,6 +207,7 @@ pub struct Incoming {
 
 impl Incoming {
     /// Opens a table with what came with the message, in slot order.
+    #[inline]
     pub fn open(descriptors: Vec<OwnedFd>) -> Incoming {
         INCOMING.with_borrow_mut(|tables| tables.push(descriptors.into_iter().map(Arc::new).collect()));
         Incoming { not_send: PhantomData }
@@ -207,6 +215,7 @@ impl Incoming {
 }
 
 impl Drop for Incoming {
+    #[inline]
     fn drop(&mut self) {
         let closed = INCOMING.with_borrow_mut(Vec::pop);
         drop(closed);

@@ -162,23 +162,17 @@ fn many_threads_wait_at_once(stage: Stage) {
 fn threads_that_give_up_harm_no_others(stage: Stage) {
     let (executor, busy) = stage.busy();
     let pending = executor.submit(double, 21);
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for n in 0..20 {
-                    let waited = busy.result_timeout(Duration::from_millis(n % 3));
-                    assert_eq!(waited, Err(TryResultError::NotDone));
-                }
-            });
+    let give_up = || {
+        for n in 0..20 {
+            let waited = busy.result_timeout(Duration::from_millis(n % 3));
+            assert_eq!(waited, Err(TryResultError::NotDone));
         }
+    };
+    thread::scope(|scope| {
         let patient = scope.spawn(|| pending.result());
-        thread::sleep(SOON);
-        // All have given up long before the watchdog, and the patient one gets its result.
-        scope.spawn(|| {
-            until(|| executor.submit(double, 1).cancel());
-            thread::sleep(3 * SOON);
-            stage.gate.set();
-        });
+        let impatient = [(); 4].map(|()| scope.spawn(give_up));
+        impatient.into_iter().for_each(|thread| thread.join().unwrap());
+        stage.gate.set();
         assert_eq!(patient.join().unwrap(), Ok(42));
     });
     assert_eq!(busy.result(), Ok(0));

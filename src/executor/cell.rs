@@ -31,7 +31,7 @@ pub(crate) const CANCELLED: u32 = 3;
 pub(crate) trait Helper: Send + Sync {
     /// Called again and again by a thread that waits, until `seat.is_done()` or the time is up: it works for the result,
     /// or sleeps in `seat.sleep`, or both. It may return early.
-    fn help(&self, seat: &Arc<dyn Seat>, until: Deadline);
+    fn help(&self, seat: &dyn Seat, until: Deadline);
 
     /// Asked by `cancel` for a task that was not started: whether it never will be, if the cell is cancelled now. No lock
     /// of the cell is held. Whoever recalls a task settles it, or drops its promise, which cancels the cell, and wakes
@@ -124,6 +124,10 @@ impl<R> Cell<R> {
             self.state.store(RUNNING, Release);
         }
         self.state() == RUNNING
+    }
+
+    pub(crate) fn helper(&self) -> Option<&Arc<dyn Helper>> {
+        self.helper.as_ref().map(|(helper, _)| helper)
     }
 
     /// Gives the cell its result; one that has one keeps it.
@@ -240,26 +244,16 @@ impl<R> Cell<R> {
     }
 }
 
-impl<R: Send + 'static> Cell<R> {
+impl<R: Send> Cell<R> {
     /// Waits until the cell is settled; false = the time was up before.
-    #[inline]
-    pub(crate) fn wait(self: &Arc<Self>, until: Deadline) -> bool {
-        self.is_settled() || self.wait_longer(until)
-    }
-
-    #[cold]
-    fn wait_longer(self: &Arc<Self>, until: Deadline) -> bool {
-        let seat: Arc<dyn Seat> = Arc::clone(self) as _;
-        wait_in(&seat, self.helper(), until)
-    }
-
-    pub(crate) fn helper(&self) -> Option<&Arc<dyn Helper>> {
-        self.helper.as_ref().map(|(helper, _)| helper)
+    pub(crate) fn wait(&self, until: Deadline) -> bool {
+        self.is_settled() || wait_in(self, self.helper(), until)
     }
 }
 
 /// Waits until the seat has what one waits for in it; false = the time was up before.
-pub(crate) fn wait_in(seat: &Arc<dyn Seat>, helper: Option<&Arc<dyn Helper>>, until: Deadline) -> bool {
+#[cold]
+pub(crate) fn wait_in(seat: &dyn Seat, helper: Option<&Arc<dyn Helper>>, until: Deadline) -> bool {
     if seat.is_done() || until.has_passed() {
         return seat.is_done();
     }

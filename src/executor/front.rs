@@ -229,10 +229,10 @@ impl Executor {
         if mode == ShutdownMode::CancelPending {
             self.cancel_pending();
         }
-        if mode == ShutdownMode::NoWait || is_calling_back() {
-            self.leave_alone();
-        } else {
-            self.join();
+        match mode {
+            ShutdownMode::NoWait => self.leave_alone(),
+            ShutdownMode::Wait | ShutdownMode::CancelPending if is_calling_back() => {}
+            ShutdownMode::Wait | ShutdownMode::CancelPending => self.join(),
         }
     }
 
@@ -294,11 +294,13 @@ impl From<Pool> for Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
+        self.close();
         if std::thread::panicking() {
-            self.close();
             self.cancel_pending();
+        } else if is_calling_back() {
+            self.leave_alone();
         } else if !*self.left_alone.get_mut() {
-            self.shutdown(ShutdownMode::Wait);
+            self.join();
         }
     }
 }

@@ -23,13 +23,12 @@ impl Gathering {
     }
 
     /// The next one; `None` = the time was up before.
-    pub(crate) fn next(self: &Arc<Self>, helper: Option<&Arc<dyn Helper>>, until: Deadline) -> Option<usize> {
+    pub(crate) fn next(&self, helper: Option<&Arc<dyn Helper>>, until: Deadline) -> Option<usize> {
         let done = self.done.lock().pop_front();
         if done.is_some() || until.has_passed() {
             return done;
         }
-        let seat: Arc<dyn Seat> = Arc::clone(self) as _;
-        wait_in(&seat, helper, until);
+        wait_in(self, helper, until);
         self.done.lock().pop_front()
     }
 }

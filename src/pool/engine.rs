@@ -332,8 +332,8 @@ impl Drop for Term<'_> {
 }
 
 impl Helper for Engine {
-    fn help(&self, seat: &Arc<dyn Seat>, until: Deadline) {
-        self.attend(&**seat, until);
+    fn help(&self, seat: &dyn Seat, until: Deadline) {
+        self.attend(seat, until);
     }
 
     fn recall(&self, ticket: u64) -> bool {

@@ -67,8 +67,8 @@ struct Chunks {
 }
 
 impl Helper for Chunks {
-    fn help(&self, seat: &Arc<dyn Seat>, until: Deadline) {
-        self.engine.attend(&**seat, until);
+    fn help(&self, seat: &dyn Seat, until: Deadline) {
+        self.engine.attend(seat, until);
     }
 
     fn recall(&self, _first: u64) -> bool {

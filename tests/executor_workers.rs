@@ -1,4 +1,4 @@
-//! What only worker processes can do: die, be killed, refuse what cannot be serialized.
+//! What only one kind of worker does: processes die, are killed, refuse what cannot be serialized; threads do not.
 #![allow(unsafe_code)]
 
 #[macro_use]
@@ -7,12 +7,13 @@ mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use kinds::{Stage, double, stay};
 use multiprocess::{
-    Executor, Pool, Progress, ReturnWhen, ShutdownMode, TaskError, Value, as_completed, wait_futures,
-    worker_state,
+    Executor, Pool, PoolError, Progress, ReturnWhen, ShutdownMode, TaskError, TerminateError, Value,
+    as_completed, wait_futures, worker_state,
 };
 use support::until;
 
@@ -20,7 +21,7 @@ multiprocess::testing!();
 
 fn for_ever(_: ()) {
     loop {
-        std::thread::park();
+        thread::park();
     }
 }
 
@@ -183,7 +184,7 @@ fn callbacks_and_progress_of_deaths(stage: Stage) {
 fn drop_while_a_panic_passes_by_kills(stage: Stage) {
     let running = Arc::new(Mutex::new(None));
     let place = Arc::clone(&running);
-    let fails = std::thread::spawn(move || {
+    let fails = thread::spawn(move || {
         let (_executor, busy) = stage.busy();
         *place.lock().unwrap() = Some(busy);
         panic!("on purpose");
@@ -208,5 +209,61 @@ fn an_executor_from_a_pool_keeps_its_terms() {
             _ => kill_me(libc::SIGKILL),
         };
         assert_eq!(executor.submit(third_time, count).result(), Ok(3));
+    });
+}
+
+#[test]
+fn threads_cannot_be_terminated() {
+    kinds::run(kinds::threads, |stage| {
+        let executor = (stage.start)(1);
+        assert_eq!(executor.terminate_workers(), Err(TerminateError::Unsupported));
+        assert_eq!(executor.submit(double, 1).result(), Ok(2)); // and nothing has changed
+    });
+}
+
+#[test]
+fn threads_move_values_without_serializing_them() {
+    kinds::run(kinds::threads, |stage| {
+        #[derive(serde::Deserialize)]
+        struct Opaque(u32);
+        impl serde::Serialize for Opaque {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                panic!("nobody serializes in threads")
+            }
+        }
+        let executor = (stage.start)(1);
+        let moved = executor.submit(|value: Opaque| Opaque(value.0 + 1), Opaque(6));
+        assert_eq!(moved.result().unwrap().0, 7);
+        let total: u32 = executor.map(|value: Opaque| value.0, (0..10).map(Opaque)).map(Result::unwrap).sum();
+        assert_eq!(total, 45);
+    });
+}
+
+#[test]
+fn no_workers_are_refused() {
+    kinds::run(kinds::threads, |_| {
+        assert!(matches!(Executor::threads(0), Err(PoolError::NoWorkers)));
+        assert!(matches!(Executor::processes(0), Err(PoolError::NoWorkers)));
+    });
+}
+
+#[test]
+fn drop_because_of_a_panic_waits_for_nothing() {
+    kinds::run(kinds::threads, |stage| {
+        let futures = Arc::new(Mutex::new(Vec::new()));
+        let (place, start, gate) = (Arc::clone(&futures), stage.start, stage.gate.clone());
+        let fails = thread::spawn(move || {
+            let executor = start(1);
+            let (inside, gate) = (stage.inside, stage.gate);
+            let task = || executor.submit(stay, (inside.clone(), gate.clone(), 7));
+            place.lock().unwrap().extend([task(), task()]);
+            inside.wait();
+            panic!("on purpose");
+        });
+        fails.join().unwrap_err();
+        let futures = futures.lock().unwrap();
+        assert!(futures[0].running() && futures[1].cancelled());
+        gate.set();
+        assert_eq!(futures[0].result(), Ok(7));
     });
 }

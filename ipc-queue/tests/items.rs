@@ -7,21 +7,22 @@ mod support;
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::OwnedFd;
-use std::sync::LazyLock;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::{Duration, Instant};
 
 use common::flush;
+use ipc_pipe::socket::Socket;
 use ipc_pipe::{Connection, RecvError, SendError};
 use ipc_queue::{GetError, PutFault, Queue};
-use ipc_shm::{Descriptor, SharedMemory};
+use ipc_shm::{Descriptor, Mapping, SharedMemory};
 use ipc_sync::Lock;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use serde::{Deserialize, Serialize};
 use support::leaks::census;
-use support::{Status, Test, fork, shared, until};
+use support::{Rng, Status, Test, fork, seed, shared, until};
 
 static LOCK: LazyLock<Lock> = LazyLock::new(|| Lock::new().unwrap());
 
@@ -213,8 +214,10 @@ fn limit_with(free: usize) -> u64 {
     (0..).filter(|number| !taken.contains_key(number)).nth(free).unwrap() as u64
 }
 
-fn open_descriptors() -> u64 {
-    census().len() as u64
+/// How many there are below 1000; counted without one more.
+fn open_descriptors() -> usize {
+    // SAFETY: asks for flags; the number need not be a descriptor.
+    (0..1000).filter(|&number| unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0).count()
 }
 
 #[test]
@@ -381,4 +384,190 @@ fn bytes_of_an_item_with_handles_come_without_them() {
     queue.put((77, end)).unwrap();
     assert_eq!(queue.get_bytes().unwrap()[..4], 77u32.to_le_bytes());
     assert!(is_closed(&mut reader));
+}
+
+/// With each number of descriptors free, from none up to enough.
+#[test]
+fn every_shortage_of_descriptors_is_told_and_loses_nothing() {
+    let _test = begin(60);
+    let (end, mut reader) = token();
+    for free in 0..10 {
+        let queue = Queue::<(u32, Vec<Descriptor>, Vec<u8>)>::new().unwrap();
+        let ends = |count: usize| (0..count).map(|_| OwnedFd::from(duplicate(&end)).into()).collect();
+        queue.put((0, ends(3), vec![])).unwrap();
+        queue.put((1, vec![], vec![1; 100_000])).unwrap();
+        queue.put((2, ends(4), vec![2; 100_000])).unwrap();
+        let told = shared::<AtomicU32>();
+        let status = with_limit(limit_with(free), || {
+            let before = open_descriptors();
+            while let Ok((number, ends, _)) = match queue.try_get() {
+                Err(GetError::Descriptors(_)) => return, // it stays
+                taken => taken,
+            } {
+                assert_eq!(ends.len(), [3, 0, 4][number as usize]);
+                drop(ends);
+                assert_eq!(open_descriptors(), before);
+                told.fetch_add(1, SeqCst);
+            }
+            match queue.try_put((3, vec![end.clone()], vec![3; 100_000])) {
+                Ok(()) => _ = told.fetch_add(100, SeqCst),
+                Err(error) => assert!(matches!(error.fault, PutFault::Descriptors(_)), "{error}"),
+            }
+        });
+        assert_eq!(status, Status::Code(0), "{free} free");
+        let told = told.load(SeqCst);
+        assert_eq!(queue.len() as u32, 3 - told % 100 + told / 100, "{free} free");
+        assert!(
+            told % 100
+                == if free < 3 {
+                    0
+                } else if free < 5 {
+                    2
+                } else {
+                    3
+                },
+            "{free} free, {told} got"
+        );
+        queue.try_iter().for_each(|item| drop(item.unwrap()));
+    }
+    drop(end);
+    assert!(is_closed(&mut reader));
+}
+
+fn duplicate(end: &Descriptor) -> File {
+    File::from(end.as_fd().try_clone_to_owned().unwrap())
+}
+
+/// Both ends of the socket beside the ring.
+fn side<T>(queue: &Queue<T>) -> [OwnedFd; 2] {
+    let mut descriptors = common::pack(queue).1;
+    let out = descriptors.pop().unwrap();
+    [descriptors.pop().unwrap(), out]
+}
+
+/// The bytes of the packet in front, whose descriptors are lost.
+fn steal(out: &OwnedFd) -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    // SAFETY: so many bytes, alive and writable.
+    let length = unsafe { libc::recv(out.as_raw_fd(), bytes.as_mut_ptr().cast(), 16, libc::MSG_DONTWAIT) };
+    (length == 16).then_some(bytes)
+}
+
+fn nonce(packet: [u8; 16]) -> u64 {
+    u64::from_ne_bytes(packet[8..].try_into().unwrap())
+}
+
+/// Ten thousand of them, with items and between items.
+#[test]
+fn descriptors_smuggled_in_are_closed() {
+    let _test = begin(60);
+    let queue = Queue::<Descriptor>::new().unwrap();
+    let (end, mut reader) = token();
+    let [into, out] = side(&queue);
+    let into = Socket::of(Arc::new(into)).unwrap();
+    let before = census().len();
+    for _ in 0..20 {
+        queue.put(end.clone()).unwrap();
+        let nonce = nonce(steal(&out).unwrap());
+        into.send(nonce.wrapping_sub(1), &[end.as_fd(); 250]).unwrap();
+        into.send(nonce, &[end.as_fd(); 250]).unwrap();
+        drop(queue.get().unwrap());
+        assert_eq!(census().len(), before);
+    }
+    queue.put(end.clone()).unwrap();
+    drop(queue.get().unwrap());
+    drop(end);
+    assert!(is_closed(&mut reader));
+}
+
+#[test]
+fn item_whose_packet_was_stolen_is_an_error_and_blocks_nobody() {
+    let _test = begin(30);
+    let queue = Queue::<(u32, Option<Descriptor>, Vec<u8>)>::new().unwrap();
+    let (end, mut reader) = token();
+    let [_, out] = side(&queue);
+    queue.put((1, Some(end.clone()), vec![])).unwrap();
+    queue.put((2, None, vec![0; 100_000])).unwrap();
+    queue.put((3, Some(end), vec![])).unwrap();
+    (0..2).for_each(|_| assert!(steal(&out).is_some()));
+    assert!(matches!(queue.get(), Err(GetError::Decode { .. })));
+    assert!(matches!(queue.get(), Err(GetError::Lost)));
+    assert_eq!(queue.get().unwrap().0, 3);
+    assert!(is_closed(&mut reader));
+}
+
+/// So long the strangers rage; `RAGE_SECONDS` makes it longer.
+fn rage() -> Duration {
+    let seconds = std::env::var("RAGE_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(2))
+}
+
+/// Every call comes back before long.
+fn bear_it(queue: &Queue<(u32, Option<Descriptor>, Vec<u8>)>, end: &Descriptor) {
+    let mut rng = Rng::new(seed());
+    let start = Instant::now();
+    while start.elapsed() < rage() {
+        let call = Instant::now();
+        let length = [0, 50, 100_000][rng.below(3) as usize];
+        let handle = (rng.below(2) == 0).then(|| end.clone());
+        let _ = queue.try_put((1, handle, vec![1; length]));
+        let _ = queue.try_get();
+        let _ = queue.get_timeout(Duration::from_millis(1));
+        assert!(call.elapsed() < Duration::from_secs(10), "a call took {:?}", call.elapsed());
+    }
+}
+
+/// Runs two users beside a stranger; then nothing may be left of the descriptors that went through the queue.
+fn with_stranger(stranger: impl Fn(&Queue<(u32, Option<Descriptor>, Vec<u8>)>, &Descriptor, &mut Rng)) {
+    let queue = Queue::options().ring_bytes(1 << 14).max_message(1 << 20).create().unwrap();
+    let (end, mut reader) = token();
+    let mut neighbour = fork(|| {
+        let mut rng = Rng::new(seed());
+        loop {
+            stranger(&queue, &end, &mut rng);
+        }
+    });
+    let mut user = fork(|| bear_it(&queue, &end));
+    let before = census().len();
+    bear_it(&queue, &end);
+    assert!(census().len() <= before + 8, "beside the memory that is kept for large items");
+    assert_eq!(user.wait(), Status::Code(0));
+    neighbour.kill9();
+    queue.cancel_join_thread();
+    queue.close();
+    drop((queue, end));
+    until(|| is_closed(&mut reader));
+}
+
+#[test]
+fn raging_stranger_at_the_socket_neither_hangs_nor_breaks_us() {
+    let _test = begin(60 + 3 * rage().as_secs());
+    with_stranger(|queue, end, rng| {
+        static SIDE: OnceLock<[OwnedFd; 2]> = OnceLock::new();
+        let [into, out] = SIDE.get_or_init(|| side(queue));
+        let packet = steal(out).unwrap_or_default();
+        let socket = Socket::of(Arc::new(into.try_clone().unwrap())).unwrap();
+        let near = nonce(packet) ^ (rng.next() >> rng.below(64));
+        let _ = socket.send(near, &vec![end.as_fd(); 1 + rng.below(4) as usize]);
+        let mut bytes = packet;
+        bytes[rng.below(16) as usize] ^= rng.next() as u8;
+        let length = rng.below(17) as usize;
+        // SAFETY: so many bytes, alive and only read.
+        unsafe { libc::send(into.as_raw_fd(), bytes.as_ptr().cast(), length, libc::MSG_DONTWAIT) };
+    });
+}
+
+/// Random words over all of the memory, the locks and the rest.
+#[test]
+fn raging_stranger_in_the_memory_neither_hangs_nor_breaks_us() {
+    let _test = begin(60 + 3 * rage().as_secs());
+    with_stranger(|queue, _, rng| {
+        static MEMORY: OnceLock<Arc<Mapping>> = OnceLock::new();
+        let memory = MEMORY.get_or_init(|| common::memory(queue));
+        let size = if rng.below(2) == 0 { 4096 } else { memory.size() };
+        let offset = 4 * rng.below(size as u64 / 4 - 1) as usize;
+        let word = rng.next() >> rng.below(64);
+        memory.write(offset, &word.to_ne_bytes()).unwrap();
+        std::thread::sleep(Duration::from_micros(rng.below(200))); // so that they get somewhere
+    });
 }

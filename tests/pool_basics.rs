@@ -10,7 +10,7 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use multiprocess::{
-    Event, Lock, Pool, PoolError, PoolJoinError, Process, Queue, SpawnFailure, TaskError, Value,
+    Event, Lock, Pool, PoolError, PoolJoinError, Process, Queue, SpawnFailure, StartMethod, TaskError, Value,
     active_children, current_process, simplex, worker_state,
 };
 use serde::{Deserialize, Serialize};
@@ -369,6 +369,9 @@ fn failing_initializer_is_an_error_and_no_loop() {
 fn a_pool_that_cannot_be_says_why() {
     let _test = test(60);
     assert!(matches!(Pool::new(0), Err(PoolError::NoWorkers)));
+    // SAFETY: it is refused.
+    let fork = unsafe { StartMethod::fork() };
+    assert!(matches!(Pool::builder().start_method(fork).start(), Err(PoolError::Fork)));
     let in_daemon = |()| matches!(Pool::new(1), Err(PoolError::Start(SpawnFailure::Daemon)));
     assert!(Process::builder().daemon(true).spawn(in_daemon, ()).unwrap().join().unwrap());
     let short_of_descriptors = |()| {

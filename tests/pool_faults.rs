@@ -8,17 +8,18 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use multiprocess::{Pool, Process, Sender, StartMethod, TaskError, active_children, simplex};
+use multiprocess::{Lock, Pool, Process, Sender, StartMethod, TaskError, active_children, simplex};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use support::{Rng, procfs, until};
 
 multiprocess::testing!();
 
-/// What every test starts with. The pipe that daemons hang on and the fork server stay in this process, so they are made
-/// before.
+/// What every test starts with. The pipe that daemons hang on, the fork server and the memory of locks stay in this
+/// process, so they are made before.
 fn test(seconds: u64) -> support::Test {
     static LINE: Once = Once::new();
     LINE.call_once(|| {
+        std::mem::forget(Lock::new().unwrap());
         let warm = Process::builder().daemon(true).start_method(StartMethod::ForkServer);
         warm.spawn(|()| (), ()).unwrap().join().unwrap();
     });
@@ -210,6 +211,7 @@ fn kills_fail_no_more_tasks_than_there_were() {
     let pool = pool(StartMethod::ForkServer, 3);
     let mut rng = Rng::new(support::seed());
     let (done, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let lock = Lock::new().unwrap();
     let (mut kills, tasks) = (0, 4000);
     for n in 0..tasks {
         let (done, failed) = (Arc::clone(&done), Arc::clone(&failed));
@@ -217,7 +219,15 @@ fn kills_fail_no_more_tasks_than_there_were() {
             assert!(matches!(error, TaskError::WorkerDied { .. }), "{error}");
             failed.fetch_add(1, SeqCst);
         };
-        pool.apply_async_with(|n: u64| n, n, move |_| _ = done.fetch_add(1, SeqCst), on_error);
+        // Short ones, some that fill the connection, some that lie in a memory of their own, and a handle.
+        let bytes = vec![n as u8; [8, 5000, 40_000][n as usize % 3]];
+        let echo = |(bytes, lock): (Vec<u8>, Lock)| {
+            let _guard = lock.lock().unwrap();
+            bytes
+        };
+        let expected = bytes.clone();
+        let on_result = move |bytes| _ = done.fetch_add(usize::from(bytes == expected), SeqCst);
+        pool.apply_async_with(echo, (bytes, lock.clone()), on_result, on_error);
         if n % 100 == 50 {
             let workers =
                 active_children().into_iter().filter(|child| child.name().starts_with("PoolWorker"));

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ipc_sync::{BACKSTOP, Bell, Deadline, Me, Patience, Registry, forks, full_fence};
+use ipc_sync::{BACKSTOP, Bell, Deadline, Me, Patience, Registry, Woken, forks, full_fence};
 use nix::sys::signal::SigSet;
 use parking_lot::{Condvar, Mutex};
 
@@ -264,7 +264,10 @@ impl Engine {
         let hung = bell.hang_up();
         full_fence();
         if finished.is_empty() && !ready() {
-            registry.sleep_any((bell.word(), hung), tokens, until.min(Deadline::after(rest)));
+            let woken = registry.sleep_any((bell.word(), hung), tokens, until.min(Deadline::after(rest)));
+            if woken == Woken::TimedOut && rest >= BACKSTOP && !until.has_passed() && ready() {
+                registry.count_rescue(); // a message came and rang for nobody
+            }
             self.state.lock().look_soon();
         }
         bell.take_down();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::Queue;
 use crate::batch::Batch;
 use crate::channel::{Fault, Taken};
-use crate::error::{CreateError, JoinTasksError, TaskDoneError};
+use crate::error::{CreateError, JoinTasksError, NamedError, TaskDoneError};
 use crate::form::Form;
 use crate::options::Options;
 use crate::raw::RawQueue;
@@ -83,6 +83,15 @@ impl<T> JoinableQueue<T> {
             return Err(CreateError::Leased);
         }
         options.form(Form::Joinable).create().map(JoinableQueue)
+    }
+
+    /// The queue of this name, without a bound; made, if there is none. As [`Queue::named`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::named`].
+    pub fn named(name: &str) -> Result<JoinableQueue<T>, NamedError> {
+        Options::default().form(Form::Joinable).named(name).map(JoinableQueue)
     }
 
     /// Says that one item which this process took is done. Does not wait.

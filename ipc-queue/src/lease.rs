@@ -317,7 +317,7 @@ impl RawQueue {
         buffer: &mut Vec<u8>,
         deadline: Deadline,
     ) -> Result<Option<Lent>, Fault> {
-        if !leases.may_lend(me.registry(), &self.channel) {
+        if !self.may_take(me) {
             return Ok(None);
         }
         let patience = if deadline == Deadline::NOW { Deadline::after(MOMENT) } else { deadline };
@@ -342,7 +342,7 @@ impl RawQueue {
     ) {
         let (registry, bell) = (me.registry(), &self.channel.words.producers.bell);
         let (state, states) = (&self.channel.words.producers.state, if shut { 0 } else { SHUT });
-        let ready = || leases.may_lend(registry, &self.channel) || state.is(states);
+        let ready = || self.may_take(me) || state.is(states);
         let sleep = || {
             let round = Deadline::after(BACKSTOP);
             let wants_place = self.channel.has_item() && leases.is_full();

@@ -14,6 +14,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! | type                                | what is different                                         |
+//! |-------------------------------------|-----------------------------------------------------------|
+//! | [`Queue`]                           |                                                           |
+//! | [`Queue`], [leased](Options::leased) | an item comes back unless it is acknowledged: no death loses one |
+//! | [`JoinableQueue`]                   | `task_done`, and `join` until everything is done          |
+//! | [`SimpleQueue`]                     | no feeder thread: a put waits for room in the ring        |
+//!
 //! Queues, connections, events, processes and descriptors can be waited for together: `ipc_pipe::wait`; and in an event loop
 //! of others: [`Queue::readiness`].
 //!
@@ -52,6 +59,9 @@
 //! Nothing arrives half or twice, and nobody waits for the dead. Lost is what the dead process had kept back, and
 //! one item at most that it was just getting, or one batch if it gets [many](Queue::get_many). Places in a bounded queue come back. A full or an empty queue whose
 //! other side is gone stays as it is: waiting calls wait for the next process, or for their timeout.
+//!
+//! A leased queue loses nothing that is in the ring or in somebody's hands: what a consumer had not acknowledged goes to
+//! the next one, marked. What a dead consumer of a joinable queue had not done holds up no `join`.
 //!
 //! # What this does not do
 //!

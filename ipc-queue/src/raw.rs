@@ -356,7 +356,11 @@ impl RawQueue {
     /// Whether there may be something to take, for this process.
     #[inline(always)]
     pub(crate) fn may_take(&self, me: &Me) -> bool {
-        self.channel.has_item() && self.tasks.as_ref().is_none_or(|tasks| tasks.has_place(me))
+        match (&self.tasks, &self.leases) {
+            (None, None) => self.channel.has_item(),
+            (Some(tasks), _) => self.channel.has_item() && tasks.has_place(me),
+            (None, Some(leases)) => leases.may_lend(me.registry(), &self.channel),
+        }
     }
 
     /// `take` again and again, which has found nothing before.
@@ -366,7 +370,8 @@ impl RawQueue {
         let (slept, mut until, mut drained) = (Cell::new(false), None, false);
         loop {
             let taken = take();
-            if slept.get() && !matches!(taken, Ok(None)) {
+            // With a lease in its hands a thread names nothing: its own end must be told.
+            if slept.get() && !matches!(taken, Ok(None)) && self.leases.is_none() {
                 self.channel.pass_on(me);
             }
             me.arm(); // whoever was woken had named the bell

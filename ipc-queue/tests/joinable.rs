@@ -312,3 +312,19 @@ fn consumer_dies_at_any_instruction() {
     // While it claims, a getter has the kernel tell the producers of its death, and not who watches it.
     assert!(report.slow < report.points / 20 && report.worst < NEWS, "{:?}", report.failures);
 }
+
+#[test]
+fn joinable_queue_can_have_a_name() {
+    let _test = support::test(20);
+    let name = format!("joinable-{}", std::process::id());
+    let queue = JoinableQueue::<u32>::named(&name).unwrap();
+    queue.put(1).unwrap();
+    let mut child = fork(|| {
+        let there = JoinableQueue::<u32>::named(&name).unwrap();
+        there.get().unwrap();
+        there.task_done().unwrap();
+    });
+    queue.join().unwrap();
+    assert_eq!(child.wait(), Status::Code(0));
+    assert!(Queue::<u32>::named(&name).is_err(), "it is of another form");
+}

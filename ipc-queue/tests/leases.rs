@@ -593,3 +593,23 @@ fn leased_queue_can_have_a_name() {
     assert_eq!(child.wait(), Status::Code(0));
     assert!(Queue::<u32>::named(&name).is_err(), "it is of another form");
 }
+
+/// What comes back is something to wait for, with other things too.
+#[test]
+fn leased_queue_can_be_waited_for() {
+    let _test = support::test(20);
+    let queue = leased::<u32>();
+    queue.put(1).unwrap();
+    assert_eq!(ipc_pipe::wait(&[&queue]), [0]);
+    let lease = queue.get_lease().unwrap();
+    assert!(ipc_pipe::wait_timeout(&[&queue], MOMENT).is_empty());
+    let mut waiter = fork(|| assert_eq!(ipc_pipe::wait(&[&queue]), [0]));
+    asleep(waiter.pid());
+    lease.nack();
+    assert_eq!(waiter.wait(), Status::Code(0));
+    let mut holder = holder(&queue);
+    let mut waiter = fork(|| assert_eq!(ipc_pipe::wait(&[&queue]), [0]));
+    asleep(waiter.pid());
+    holder.kill9();
+    assert_eq!(waiter.wait(), Status::Code(0));
+}

@@ -17,6 +17,7 @@ mod barrier;
 mod baton;
 mod condition;
 mod event;
+mod leases;
 mod lock;
 mod names;
 mod pool;
@@ -117,6 +118,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("event", event::drill),
     ("barrier", barrier::drill),
     ("queue", queue::drill),
+    ("leases", leases::drill),
     ("names", names::drill),
     ("value", value::drill),
     ("pool", pool::drill),

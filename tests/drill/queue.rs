@@ -259,7 +259,7 @@ impl Descriptors {
 }
 
 /// Producer, number, sum over everything else, then a pattern.
-fn write(message: &mut Vec<u8>, producer: u32, number: u32, length: fn(usize) -> usize) {
+pub(crate) fn write(message: &mut Vec<u8>, producer: u32, number: u32, length: fn(usize) -> usize) {
     let mixed = (u64::from(producer) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         ^ u64::from(number).wrapping_mul(0xd1b5_4a32_d192_ed03);
     message.clear();
@@ -271,7 +271,7 @@ fn write(message: &mut Vec<u8>, producer: u32, number: u32, length: fn(usize) ->
 }
 
 /// Producer and number of a message that is as it was written.
-fn read(message: &[u8]) -> Option<(usize, u32)> {
+pub(crate) fn read(message: &[u8]) -> Option<(usize, u32)> {
     let word = |at: usize| Some(u32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?));
     let written = u64::from_ne_bytes(message.get(8..16)?.try_into().ok()?);
     if sum(message) == written { Some((word(0)? as usize, word(4)?)) } else { None }

@@ -76,6 +76,7 @@ impl Crew {
             self.start(Desk { board, number }, placement, job);
         }
         while board.total() == 0 {
+            nobody_has_ended()?;
             thread::sleep(Duration::from_millis(1));
         }
         thread::sleep(WARM_UP);

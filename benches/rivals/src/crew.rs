@@ -75,16 +75,14 @@ impl Crew {
         for (number, job) in jobs.into_iter().enumerate() {
             self.start(Desk { board, number }, placement, job);
         }
-        while board.total() == 0 {
-            nobody_has_ended()?;
-            thread::sleep(Duration::from_millis(1));
-        }
+        board.pass(0)?;
         thread::sleep(WARM_UP);
         let (start, before) = (Instant::now(), board.total());
         thread::sleep(WINDOW);
+        board.pass(before)?;
         let (time, done) = (start.elapsed(), board.total() - before);
         nobody_has_ended()?;
-        if done == 0 { Err("nothing comes through".into()) } else { Ok(done as f64 / time.as_secs_f64()) }
+        Ok(done as f64 / time.as_secs_f64())
     }
 
     fn start(self, desk: Desk, placement: Placement, job: Job) {
@@ -119,6 +117,15 @@ impl Board {
         let length = NonZero::new(size_of::<Board>()).expect("it has a size");
         // SAFETY: fresh memory, aligned to a page, zero, and never unmapped; a Board of zeros is a Board.
         unsafe { shared_memory(length).cast::<Board>().as_ref() }
+    }
+
+    /// Waits until more than so much is done.
+    fn pass(&self, count: u64) -> Result<(), String> {
+        while self.total() == count {
+            nobody_has_ended()?;
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     fn total(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::our_queue::BOUND;
+use super::our_queue::{BOUND, bound};
 use crate::crew::Crew;
 use crate::link::{End, Link, number, set_number};
 use crate::processors::Side;
@@ -31,10 +31,6 @@ impl Link for Crossbeam {
     fn open(&self, side: Side) -> Self::End {
         directions(&self.0, side)
     }
-}
-
-fn bound(size: usize) -> usize {
-    if size <= 4096 { BOUND } else { 16 }
 }
 
 fn directions<T>([there, back]: &[Channel<T>; 2], side: Side) -> Channel<T> {

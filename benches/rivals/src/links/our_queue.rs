@@ -9,6 +9,11 @@ use crate::record::Record;
 /// Of all bounded queues here.
 pub const BOUND: usize = 2000;
 
+/// The same, or less for items that would fill the memory.
+pub fn bound(size: usize) -> usize {
+    if size <= 4096 { BOUND } else { 16 }
+}
+
 pub struct OurQueue([Queue<()>; 2]);
 
 pub struct Bytes {
@@ -21,8 +26,8 @@ impl Link for OurQueue {
     const NAME: &'static str = "multiprocess::Queue";
     type End = Bytes;
 
-    fn create(_: usize) -> OurQueue {
-        OurQueue([0; 2].map(|_| Queue::bounded(BOUND).unwrap()))
+    fn create(size: usize) -> OurQueue {
+        OurQueue([0; 2].map(|_| Queue::bounded(bound(size)).unwrap()))
     }
 
     fn open(&self, side: Side) -> Bytes {

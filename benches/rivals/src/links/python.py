@@ -105,7 +105,7 @@ def pipe_typed():
 
 
 def queue(producers, consumers, message):
-    queue = context.Queue(BOUND)
+    queue = context.Queue(BOUND if SIZE <= 4096 else 16)
     return crowd(producers, consumers, queue.put, queue.get, message)
 
 

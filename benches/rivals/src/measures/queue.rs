@@ -7,6 +7,7 @@ use crate::processors::Placement;
 use crate::record::Record;
 
 const SIZE: usize = 64;
+const LARGE: usize = 1 << 20;
 
 pub fn cells() -> Vec<Cell> {
     Placement::BOTH.into_iter().flat_map(of_placement).collect()
@@ -20,7 +21,8 @@ fn of_placement(placement: Placement) -> Vec<Cell> {
         contenders,
     };
     vec![
-        cell("queue 1 to 1", SIZE, Unit::Millions, one_to_one()),
+        cell("queue 1 to 1", SIZE, Unit::Millions, one_to_one(SIZE)),
+        cell("queue 1 to 1", LARGE, Unit::Gigabytes, one_to_one(LARGE)),
         cell("queue 4 to 1", SIZE, Unit::Millions, four_to_one()),
         cell("queue 1 to 4", SIZE, Unit::Millions, one_to_four()),
         cell("queue by eights", SIZE, Unit::Millions, by_eights()),
@@ -29,8 +31,8 @@ fn of_placement(placement: Placement) -> Vec<Cell> {
     ]
 }
 
-fn one_to_one() -> Vec<Contender> {
-    let mut contenders = contenders![SIZE, one_way;
+fn one_to_one(size: usize) -> Vec<Contender> {
+    let mut contenders = contenders![size, one_way;
         OurQueue, IpcChannel, Cloudtoid, ShmemIpc, Pipe, Socketpair, Crossbeam, SpinRing];
     contenders.push(python("queue_1_to_1"));
     contenders

@@ -279,8 +279,12 @@ impl Here<Outlet> {
         let gone = Cell::new(deadline == Deadline::NOW && end.socket.is_gone());
         let is_over = || ready(words) || gone.get();
         let sleep = || {
-            room.sleep(position(words), is_over, deadline.min(Deadline::after(BACKSTOP)));
-            gone.set(end.socket.is_gone());
+            // Looked at with the bell hung: who goes later rings it.
+            let look = || {
+                gone.set(end.socket.is_gone());
+                is_over()
+            };
+            room.sleep(position(words), look, deadline.min(Deadline::after(BACKSTOP)));
             !deadline.has_passed()
         };
         let over = match deadline {

@@ -50,7 +50,7 @@ use crate::executor::{Future, TaskError};
 /// assert_eq!(pool.map(|n: u64| n * n, 0..5)?, [0, 1, 4, 9, 16]);
 ///
 /// let bad = pool.apply_async(|text: String| text.parse::<u8>().unwrap(), "many".to_owned());
-/// assert!(bad.get().unwrap_err().to_string().contains("invalid digit found in string"));
+/// assert!(bad.get().unwrap_err().to_string().contains("InvalidDigit"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[doc(alias = "multiprocessing.Pool")]

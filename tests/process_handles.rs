@@ -108,6 +108,40 @@ fn queue_carries_items_of_children_and_is_flushed_before_they_end() {
     assert!(queue.is_empty());
 }
 
+/// What may lie in an item, with a queue for the answer; and a value that is too large for the ring.
+type Item = (Queue<u64>, Connection, Lock, SharedMemory, Descriptor, Vec<u64>);
+
+#[test]
+fn queue_carries_handles_of_every_kind_between_children() {
+    let _test = test();
+    fn put((items, item): (Queue<Item>, Item)) {
+        items.put(item).unwrap();
+    }
+    fn get(items: Queue<Item>) {
+        let (answers, connection, lock, memory, file, numbers) = items.get().unwrap();
+        let locked = lock.try_lock().is_err();
+        let word = memory.atomic_u64(0).unwrap().load(SeqCst);
+        file.try_into_file().unwrap().write_all(b"written").unwrap();
+        connection.send("hello").unwrap();
+        answers.put(u64::from(locked) + word + numbers.iter().sum::<u64>()).unwrap();
+    }
+    let (items, answers) = (Queue::new().unwrap(), Queue::new().unwrap());
+    let (mine, yours) = pipe().unwrap();
+    let (lock, memory) = (Lock::new().unwrap(), SharedMemory::anonymous(64).unwrap());
+    memory.atomic_u64(0).unwrap().store(10, SeqCst);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let file = Descriptor::from(std::os::fd::OwnedFd::from(writer));
+    let item = (answers.clone(), yours, lock.clone(), memory, file, vec![1; 100_000]);
+    let _guard = lock.lock().unwrap();
+    Process::spawn(put, (items.clone(), item)).unwrap().join().unwrap();
+    Process::spawn(get, items).unwrap().join().unwrap();
+    assert_eq!(answers.get().unwrap(), 100_011);
+    assert_eq!(mine.recv::<String>().unwrap(), "hello");
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "written");
+}
+
 #[test]
 fn descriptor_crosses_in_both_directions() {
     let _test = test();

@@ -24,7 +24,8 @@ use crate::raw::{RawQueue, Ticket};
 ///
 /// A process that dies takes along what still waited in it, and no more than one item that it was just getting;
 /// nothing arrives half or twice, nobody waits for the dead, and their places in a bounded queue come back. A getter
-/// that is stopped (SIGSTOP) stops nobody. A producer that is stopped within the 40 ns in which it has the
+/// that is stopped (SIGSTOP) stops nobody, except within the microseconds in which it takes an item with handles or above
+/// a quarter of the ring: then other getters wait until it goes on, or for their timeout. A producer that is stopped within the 40 ns in which it has the
 /// producers' lock stops other producers until it goes on.
 ///
 /// A `Queue` is a handle: cloning shares the queue, in this process and, inside any message or as an argument of a

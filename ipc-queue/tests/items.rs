@@ -8,6 +8,7 @@ mod support;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use common::flush;
 use ipc_pipe::socket::Socket;
 use ipc_pipe::{Connection, RecvError, SendError};
-use ipc_queue::{GetError, PutFault, Queue};
+use ipc_queue::{GetError, JoinableQueue, PutFault, Queue};
 use ipc_shm::{Descriptor, Mapping, SharedMemory};
 use ipc_sync::Lock;
 use nix::fcntl::OFlag;
@@ -383,6 +384,42 @@ fn bytes_of_an_item_with_handles_come_without_them() {
     let (end, mut reader) = token();
     queue.put((77, end)).unwrap();
     assert_eq!(queue.get_bytes().unwrap()[..4], 77u32.to_le_bytes());
+    assert!(is_closed(&mut reader));
+}
+
+#[test]
+fn two_hundred_queues_fit_the_usual_limit_of_descriptors() {
+    let _test = begin(30);
+    let status = with_limit(1024, || {
+        let queues: Vec<_> = (0..200).map(|_| Queue::<u32>::new().unwrap()).collect();
+        queues.iter().for_each(|queue| queue.put(1).unwrap());
+        queues.iter().for_each(|queue| assert_eq!(queue.get().unwrap(), 1));
+    });
+    assert_eq!(status, Status::Code(0));
+}
+
+#[test]
+fn queue_uses_memory_as_far_as_it_was_filled() {
+    let _test = begin(20);
+    let queue = Queue::<()>::new().unwrap();
+    let memory = File::from(common::pack(&queue).1.remove(0));
+    let used = || memory.metadata().unwrap().blocks() * 512;
+    assert_eq!(used(), 4096);
+    queue.put_bytes(&[1; 64]).unwrap();
+    assert_eq!(used(), 8192);
+}
+
+#[test]
+fn item_with_a_handle_is_a_task() {
+    let _test = begin(20);
+    let queue = JoinableQueue::<(Descriptor, Vec<u8>)>::new().unwrap();
+    let (end, mut reader) = token();
+    queue.put((end.clone(), vec![])).unwrap();
+    queue.put((end, vec![1; 100_000])).unwrap();
+    (0..2).for_each(|_| drop(queue.get().unwrap()));
+    assert_eq!(queue.unfinished(), 2);
+    (0..2).for_each(|_| queue.task_done().unwrap());
+    queue.join().unwrap();
     assert!(is_closed(&mut reader));
 }
 

@@ -510,6 +510,22 @@ fn getter_dies_at_any_instruction() {
     Script::new("get_lease", || scene(2), victim, survivor).run().assert_clean();
 }
 
+/// The second takes over the lock of the first, and what that had begun.
+#[test]
+fn two_getters_die_one_after_the_other() {
+    let _test = begin();
+    let victim = |scene: &Scene, stage: &Stage| {
+        ipc_sync::Me::get().unwrap();
+        stage.begin();
+        let _lease = scene.queue.get_lease_bytes().unwrap();
+        stage.end();
+    };
+    let survivor = |scene: &Scene, _| check(&scene.queue, 2);
+    let script = Script::new("get_lease twice", || scene(2), victim, survivor);
+    let length = script.length();
+    script.run_pairs((0..=length).step_by(length as usize / 12), 197).assert_clean();
+}
+
 /// It comes back to the next, and is no more lost than before.
 #[test]
 fn getter_of_a_returned_item_dies_at_any_instruction() {

@@ -137,14 +137,22 @@ impl Sending {
     /// The message is on its way: handles that moved with it are gone here.
     #[inline]
     pub fn sent(mut self) {
-        self.outcomes.drain(..).for_each(|outcome| outcome(true));
+        self.settle(true);
+    }
+
+    /// Tells the handles, once.
+    #[inline]
+    fn settle(&mut self, sent: bool) {
+        if !self.outcomes.is_empty() {
+            std::mem::take(&mut self.outcomes).into_iter().for_each(|outcome| outcome(sent));
+        }
     }
 }
 
 impl Drop for Sending {
     #[inline]
     fn drop(&mut self) {
-        self.outcomes.drain(..).for_each(|outcome| outcome(false));
+        self.settle(false);
     }
 }
 
@@ -209,7 +217,11 @@ impl Incoming {
     /// Opens a table with what came with the message, in slot order.
     #[inline]
     pub fn open(descriptors: Vec<OwnedFd>) -> Incoming {
-        INCOMING.with_borrow_mut(|tables| tables.push(descriptors.into_iter().map(Arc::new).collect()));
+        let table = match descriptors.is_empty() {
+            true => Vec::new(), // as most are: it costs nothing
+            false => descriptors.into_iter().map(Arc::new).collect(),
+        };
+        INCOMING.with_borrow_mut(|tables| tables.push(table));
         Incoming { not_send: PhantomData }
     }
 }

@@ -19,7 +19,7 @@ const CHUNK_BYTES: usize = 32 << 10;
 
 /// Batches of values, as serde sees them.
 impl<T: Serialize> Queue<T> {
-    /// Puts values one after another, as so many puts would, but several times as fast.
+    /// Puts values one after another, as so many puts would, but takes the producers' lock once for many of them.
     ///
     /// Waits where [`put`](Queue::put) would wait. A getter may have the first before the last is put, and items of
     /// others may come between. A process that dies meanwhile has put the first of them, whole ones.

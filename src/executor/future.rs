@@ -18,6 +18,19 @@ use super::error::{NotDone, TaskError, TryResultError};
 ///
 /// The result is handed out once, by value: whoever asks again gets [`TaskError::Taken`]. An error stays, and
 /// everybody gets it.
+///
+/// ```
+/// multiprocess::testing!();
+/// use multiprocess::{Executor, TaskError};
+///
+/// let executor = Executor::threads(1)?;
+/// let six = executor.submit(|n: u32| n * 2, 3);
+/// six.add_done_callback(|six| println!("{six:?}")); // Future(finished)
+/// assert_eq!(six.exception(), None);
+/// assert_eq!(six.result(), Ok(6));
+/// assert_eq!(six.result(), Err(TaskError::Taken));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "concurrent.futures.Future")]
 #[doc(alias = "AsyncResult")]
 #[must_use = "the result of the task, and how it failed, is here only"]

@@ -2,8 +2,6 @@
 
 #[macro_use]
 mod kinds;
-mod support;
-
 use std::future::Future as _;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -2,8 +2,6 @@
 
 #[macro_use]
 mod kinds;
-mod support;
-
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

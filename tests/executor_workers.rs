@@ -3,8 +3,6 @@
 
 #[macro_use]
 mod kinds;
-mod support;
-
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;

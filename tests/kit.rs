@@ -1,8 +1,6 @@
 //! The test kit sees the faults it is there to see: each helper is shown one.
 #![allow(unsafe_code)] // it wedges, leaks and dies on purpose
 
-mod support;
-
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;

@@ -1,8 +1,6 @@
 //! What a pool is for: tasks, results in order, errors that are values, and an orderly end.
 #![allow(unsafe_code)] // a signal by number, to a worker
 
-mod support;
-
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;

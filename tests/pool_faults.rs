@@ -1,8 +1,6 @@
 //! Deaths of workers and of their parent, at every station of a task.
 #![allow(unsafe_code)] // faults that are one, signals by number
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -1,8 +1,6 @@
 //! Parents, children and what becomes of either when the other ends.
 #![allow(unsafe_code)] // signals by number, to processes that are not ours
 
-mod support;
-
 use std::io::{Read, Seek};
 use std::sync::Once;
 use std::time::{Duration, Instant};

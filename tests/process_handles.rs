@@ -1,7 +1,5 @@
 //! Handles cross with the arguments and come back with the result; nothing else of this process does.
 
-mod support;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::OnceLock;

@@ -1,7 +1,5 @@
 //! A program that forgot `init` cannot spawn. This file has no `testing!` on purpose.
 
-mod support;
-
 use multiprocess::{Process, SpawnFailure, current_process};
 
 #[test]

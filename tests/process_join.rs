@@ -1,8 +1,6 @@
 //! What comes back from a process: its result, its panic, or how it died.
 #![allow(unsafe_code)] // raise, atexit
 
-mod support;
-
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 

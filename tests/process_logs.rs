@@ -1,8 +1,6 @@
 //! What children say reaches their parent, whatever becomes of them.
 #![allow(unsafe_code)] // the entry of `testing!`
 
-mod support;
-
 use std::sync::{Arc, Mutex, Once};
 
 use log::{Level, LevelFilter};

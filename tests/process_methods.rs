@@ -3,8 +3,6 @@
 //! Each body runs in a process of its own, which has one thread, so that it may fork.
 #![allow(unsafe_code)]
 
-mod support;
-
 use std::io::Read;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};

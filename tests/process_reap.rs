@@ -1,8 +1,6 @@
 //! No zombie stays, no drop blocks, no stranger is hit.
 #![allow(unsafe_code)] // waitpid and SIGCHLD, as other code of the program may use them
 
-mod support;
-
 use std::sync::Once;
 use std::time::{Duration, Instant};
 

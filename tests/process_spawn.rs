@@ -1,8 +1,6 @@
 //! What a process is born with, and what it is not.
 #![allow(unsafe_code)] // descriptors without CLOEXEC, signals, closed standard streams
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek};

@@ -1,7 +1,5 @@
 //! The main seed counts what `wc` counts, and goes on where something is missing.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr};
 use std::fs;

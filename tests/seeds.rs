@@ -1,7 +1,5 @@
 //! The small demos do what they say they do.
 
-mod support;
-
 use support::example;
 
 fn lines_of(name: &str, arguments: &[&str]) -> Vec<String> {

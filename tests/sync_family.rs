@@ -1,8 +1,6 @@
 //! One body for each primitive, played in three ways: by threads, by processes that were given the handle, and by
 //! processes that were given a name.
 
-mod support;
-
 use std::sync::OnceLock;
 use std::thread;
 

@@ -2,8 +2,6 @@
 //! descriptors left, and clocks.
 #![allow(unsafe_code)]
 
-mod support;
-
 use std::any::Any;
 use std::fs::{self, File};
 use std::io;

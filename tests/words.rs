@@ -1,6 +1,5 @@
 //! The counts of the main seed are those of `wc`, byte for byte and character for character.
 
-mod support;
 #[path = "../seeds/words.rs"]
 mod words;
 

@@ -4,11 +4,11 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::support::{Status, asleep, fork, until, until_within};
-use common::{bytes, echo, peer, support};
+use common::{bytes, echo, peer};
 use ipc_pipe::{
     Connection, OpenError, Parts, Receiver, RecvError, SendError, Sender, TryRecvError, pipe, simplex,
 };
+use support::{Status, asleep, fork, until, until_within};
 
 const KI: usize = 1 << 10;
 /// So long that it goes part by part.

@@ -8,11 +8,11 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use common::support::{Status, census, fork};
-use common::{bytes, limit_descriptors, peer, send_packet, socket, support};
+use common::{bytes, limit_descriptors, peer, send_packet, socket};
 use ipc_pipe::{Connection, RecvError, SendError, TryRecvError, pipe};
 use ipc_shm::{Descriptor, SharedMemory};
 use ipc_sync::Lock;
+use support::{Status, census, fork};
 
 fn null() -> Descriptor {
     File::open("/dev/null").unwrap().into()

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::support::{self, Status, census, fork, shared, until, until_within};
 use common::{limit_descriptors, send_packet, socket};
 use ipc_pipe::{
     Connection, Doorbell, Parts, RecvError, SendError, TryRecvError, TrySendError, pipe, wait_timeout,
 };
 use ipc_shm::Descriptor;
 use ipc_sync::Event;
+use support::{Status, census, fork, shared, until, until_within};
 
 /// Bytes of the header of the segment: the pipe looks at them once, when it is opened.
 const HEADER: usize = 128;

@@ -5,9 +5,9 @@ mod common;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use common::support::{Status, asleep, fork, until, until_within};
-use common::{bytes, echo, peer, support};
+use common::{bytes, echo, peer};
 use ipc_pipe::{RecvError, RecvIntoError, SendError, TryRecvError, pipe, simplex};
+use support::{Status, asleep, fork, until, until_within};
 
 const KI: usize = 1 << 10;
 const MI: usize = 1 << 20;

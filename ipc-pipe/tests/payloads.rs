@@ -9,10 +9,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use common::support::{self, Status, asleep, fork, shared, until};
 use common::{bytes, echo, peer};
 use ipc_pipe::{RecvError, SendError, TryRecvError, TrySendError, pipe, simplex};
 use ipc_shm::Descriptor;
+use support::{Status, asleep, fork, shared, until};
 
 const KI: usize = 1 << 10;
 const MI: usize = 1 << 20;

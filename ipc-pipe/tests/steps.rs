@@ -5,7 +5,6 @@ mod common;
 use std::fs::File;
 use std::time::Duration;
 
-use common::support;
 use ipc_pipe::{Connection, RecvError, TryRecvError, pipe};
 use ipc_shm::Descriptor;
 use support::step::Script;

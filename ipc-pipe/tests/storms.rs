@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use common::support::{Status, alarms, asleep, until_within};
-use common::{bytes, echo, peer, support};
+use common::{bytes, echo, peer};
 use ipc_pipe::{Connection, RecvError, TryRecvError};
+use support::{Status, alarms, asleep, until_within};
 
 const MESSAGES: u64 = 100_000;
 const SENDERS: u64 = 2;

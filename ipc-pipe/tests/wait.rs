@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::support::{Status, asleep, fork, shared, storm_of_alarms, until};
-use common::{peer, support};
+use common::peer;
 use ipc_pipe::{
     Doorbell, Readable, RecvError, TryRecvError, Waitable, Writable, pipe, simplex, wait, wait_timeout,
 };
 use ipc_sync::{Event, Registry};
+use support::{Status, asleep, fork, shared, storm_of_alarms, until};
 
 const MOMENT: Duration = Duration::from_millis(5);
 

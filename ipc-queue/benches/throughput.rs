@@ -4,9 +4,6 @@
 //! other. The rows of one shape are interleaved, five times; a figure is the median of the five, with the least and
 //! the most. Ratios count, not figures: a busy neighbour on the host moves all of them.
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

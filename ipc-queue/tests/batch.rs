@@ -1,9 +1,6 @@
 //! Batches: their order, their waits, and what a death in the middle of one leaves.
 
 mod common;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};

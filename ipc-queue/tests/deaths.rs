@@ -1,9 +1,6 @@
 //! What a queue promises when processes die or stop.
 
 mod common;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,9 +1,6 @@
 //! The end of a process waits until its items are in the ring.
 
 mod common;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::process::exit;

@@ -1,9 +1,6 @@
 //! A queue as a handle, and what a stranger's memory can do.
 
 mod common;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::time::{Duration, Instant};
 
 use common::{at, memory, pack, unpack, unpack_as};

@@ -2,9 +2,6 @@
 #![allow(unsafe_code)]
 
 mod common;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -1,9 +1,6 @@
 //! What a joinable queue promises: nothing unfinished slips by `join`, and nobody dead holds it up.
 
 mod common;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};

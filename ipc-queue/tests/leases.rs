@@ -2,9 +2,6 @@
 //! dead.
 
 mod common;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;

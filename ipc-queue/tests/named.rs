@@ -1,8 +1,5 @@
 //! Queues with names: processes that share nothing else, what travels, and what their ends leave.
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -1,9 +1,6 @@
 //! What a queue promises while nobody dies.
 
 mod common;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};

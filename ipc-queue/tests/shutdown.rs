@@ -1,9 +1,6 @@
 //! The end of a queue for all its processes.
 
 mod common;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};

@@ -14,9 +14,6 @@ use ipc_pipe::codec::Blob;
 use ipc_queue::Queue;
 use ipc_shm::Descriptor;
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 #[path = "../src/beside.rs"]
 #[allow(dead_code)]
 mod beside;

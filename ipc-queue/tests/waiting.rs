@@ -1,9 +1,6 @@
 //! Queues among other things to wait for: in one `wait`, and in an event loop that knows nothing of us.
 #![allow(unsafe_code)] // the outside loop is epoll by hand, and a process is a pidfd
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};

@@ -1,9 +1,6 @@
 //! Handles inside messages: slots, tables, outcomes, and what a receiver refuses.
 #![allow(unsafe_code)] // a memfd that is not sealed
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Write};

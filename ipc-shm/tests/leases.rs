@@ -1,9 +1,6 @@
 //! Who uses a name: the living keep it, the dead leave it to the next, the last one takes it along.
 #![allow(unsafe_code)] // fork and kill by hand
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

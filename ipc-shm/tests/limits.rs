@@ -1,8 +1,6 @@
 //! Out of descriptors: every constructor answers an error, leaves nothing behind, and works again afterwards.
 #![allow(unsafe_code)] // rlimits
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
 #[allow(dead_code)] // it can do more
 use std::fs::File;
 use std::io;

@@ -1,8 +1,6 @@
 //! Names: which there are, how their files look, and what is refused under them without being touched.
 #![allow(unsafe_code)] // umask, chown, mkfifo, mknod
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
 #[allow(dead_code)] // it can do more
 use std::ffi::CString;
 use std::fs;

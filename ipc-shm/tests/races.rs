@@ -4,8 +4,6 @@
 //! system calls in turn. There the other one acts from beginning to end; then the victim goes on, or is killed.
 #![allow(unsafe_code)] // ptrace
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
 #[allow(dead_code)] // it can do more
 use std::fs::{self, File};
 use std::mem::ManuallyDrop;

@@ -1,9 +1,6 @@
 //! What a segment is to those who have it: bytes, bounds, clones, seals, and how long its name lives.
 #![allow(unsafe_code)] // slices, and resizing behind the back of a mapping
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering::Relaxed;
 

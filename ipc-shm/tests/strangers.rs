@@ -1,8 +1,6 @@
 //! Segments of others: CPython's and those of the crate `shared_memory` are used as they are, and left alone.
 #![allow(unsafe_code)] // the bytes of the other crate's mapping
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
 #[allow(dead_code)] // it can do more
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

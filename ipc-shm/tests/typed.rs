@@ -1,9 +1,6 @@
 //! Typed segments: a header tells a stranger from one of ours, and a stranger is not touched.
 #![allow(unsafe_code)] // a memfd that is not sealed
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{FromRawFd, OwnedFd};

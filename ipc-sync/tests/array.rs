@@ -11,9 +11,6 @@ use ipc_shm::handle::{Incoming, Outgoing};
 use ipc_shm::{Mapping, Shareable};
 use ipc_sync::{Array, ArrayError, Lock, LockError, OutOfRange, Registry, TryLockError, Value};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::step::Script;
 use support::{Child, Rng, Status, fork, shared, unique, until};
 

@@ -6,9 +6,6 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::{Barrier, BarrierError, BrokenBarrier, Lock, NamedError, Registry};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::{Child, Rng, Status, asleep, fork, join, shared, storm_of_alarms, until};
 
 const LONG: Duration = Duration::from_secs(10);

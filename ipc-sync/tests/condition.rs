@@ -11,9 +11,6 @@ use bincode::serde::{decode_from_slice, encode_to_vec};
 use ipc_shm::handle::{Incoming, Outgoing};
 use ipc_sync::{Condition, ConditionError, Lock, LockGuard, ReentrantLock, TryLockError};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::{Child, asleep, fork, join, shared, storm_of_alarms, until, until_within};
 
 const LONG: Duration = Duration::from_secs(10);

@@ -7,9 +7,6 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::{Event, Lock, NamedError, Registry};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::chaos::Plan;
 use support::step::Script;
 use support::{Child, alarms, asleep, fork, join, shared, storm_of_alarms, until};

@@ -6,9 +6,6 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::{Lock, LockError, Me, Registry, TryLockError};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::{Child, Status, asleep, fork, hold, shared, storm_of_alarms, until};
 
 const LONG: Duration = Duration::from_secs(10);

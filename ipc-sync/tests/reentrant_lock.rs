@@ -10,9 +10,6 @@ use bincode::serde::{decode_from_slice, encode_to_vec};
 use ipc_shm::handle::{Incoming, Outgoing};
 use ipc_sync::{Lock, LockError, ReentrantGuard, ReentrantLock, TryLockError};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::{Child, Rng, Status, asleep, fork, hold, shared, until};
 
 const LONG: Duration = Duration::from_secs(10);

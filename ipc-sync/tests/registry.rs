@@ -14,9 +14,6 @@ use bincode::serde::{decode_from_slice, encode_to_vec};
 use ipc_shm::handle::{Incoming, Outgoing};
 use ipc_sync::{Lock, LockError, Me, Registry, TryLockError};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::{Status, asleep, fork, hold, say, shared, shared_slice, until};
 
 const LONG: Duration = Duration::from_secs(10);

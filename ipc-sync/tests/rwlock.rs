@@ -9,9 +9,6 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::{RwLock, RwLockError, TryRwLockError};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::chaos::Plan;
 use support::step::Script;
 use support::{

@@ -8,9 +8,6 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::{NamedError, ReleaseError, Semaphore, SemaphoreError, TryAcquireError};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::chaos::Plan;
 use support::step::Script;
 use support::{

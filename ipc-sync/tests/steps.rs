@@ -5,9 +5,6 @@ use std::time::Duration;
 
 use ipc_sync::{Lock, Me, Registry};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::step::Script;
 use support::{Child, asleep, fork, shared, until};
 

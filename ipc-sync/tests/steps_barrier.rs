@@ -7,9 +7,6 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::{Barrier, BarrierWait, BrokenBarrier, Me, Registry};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::step::{Fate, Script, Stage};
 use support::trace::wait_for_begin;
 use support::{Change, Child, asleep, fork, shared, until};

@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use ipc_sync::{Condition, Lock, Me};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::step::Script;
 use support::{Child, asleep, fork, procfs, shared, unique, until};
 

@@ -7,9 +7,6 @@ use std::time::Duration;
 
 use ipc_sync::{Me, ReentrantLock};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::step::Script;
 use support::{Child, asleep, fork, shared, until};
 

@@ -13,9 +13,6 @@ use ipc_shm::Shareable;
 use ipc_shm::handle::{Incoming, Outgoing};
 use ipc_sync::{Array, Integer, Lock, LockError, Value};
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use support::step::Script;
 use support::{Child, Rng, Status, asleep, fork, shared, unique, until};
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ipc_sync::{Barrier, BrokenBarrier, Registry};
 
-use crate::support::chaos::Plan;
-use crate::support::shared;
 use crate::{Outcome, lost_wakes};
+use support::chaos::Plan;
+use support::shared;
 
 /// A party that comes in the place of a dead one is there sooner.
 const LONG: Duration = Duration::from_secs(4);

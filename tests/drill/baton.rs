@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use ipc_sync::{Condition, Lock, LockGuard, Registry};
 
-use crate::support::chaos::Plan;
-use crate::support::shared;
 use crate::{Outcome, lost_wakes};
+use support::chaos::Plan;
+use support::shared;
 
 /// Nobody waits this long for its turn unless the baton is lost.
 const TURN: Duration = Duration::from_secs(1);

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::{Condition, Lock, LockGuard, Registry};
 
-use crate::support::chaos::Plan;
-use crate::support::shared;
 use crate::{Outcome, STANDSTILL, baton, lost_wakes};
+use support::chaos::Plan;
+use support::shared;
 
 /// Items that fit.
 const ROOM: u64 = 4;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::{Event, Registry};
 
-use crate::support::chaos::Plan;
-use crate::support::shared;
 use crate::{Outcome, STANDSTILL, lost_wakes};
+use support::chaos::Plan;
+use support::shared;
 
 /// Nobody waits for so long while somebody puts the flag up all the time.
 const LONG: Duration = Duration::from_secs(4);

@@ -6,9 +6,9 @@ use ipc_queue::Queue;
 use ipc_sync::{BACKSTOP, Registry};
 
 use crate::queue::{read, write};
-use crate::support::chaos::{Plan, Report};
-use crate::support::{procfs, shared, shared_slice, until};
 use crate::{Outcome, lost_wakes};
+use support::chaos::{Plan, Report};
+use support::{procfs, shared, shared_slice, until};
 
 const PRODUCERS: usize = 4;
 /// Messages of one producer, over all its lives.

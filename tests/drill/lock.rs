@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use ipc_sync::{Lock, Registry};
 
-use crate::support::chaos::Plan;
-use crate::support::shared;
 use crate::{Outcome, lost_wakes};
+use support::chaos::Plan;
+use support::shared;
 
 #[derive(Default)]
 struct Account {

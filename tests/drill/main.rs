@@ -10,9 +10,6 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod barrier;
 mod baton;
 mod condition;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use ipc_shm::{HEADER_SIZE, Kind, Mapping, Origin, Segment, list, sweep};
 
 use crate::Outcome;
-use crate::support::chaos::{Plan, Report};
-use crate::support::turn::turn;
-use crate::support::{Rng, shared, unique};
+use support::chaos::{Plan, Report};
+use support::turn::turn;
+use support::{Rng, shared, unique};
 
 const KIND: Kind = Kind::new(*b"DRIL", "drill 1");
 const BODY: usize = 8192;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use multiprocess::{Pool, Process, Sender, StartMethod, TaskError, active_children, simplex};
 
 use crate::Outcome;
-use crate::support::chaos::Report;
-use crate::support::{Rng, procfs, until_within};
+use support::chaos::Report;
+use support::{Rng, procfs, until_within};
 
 const WORKERS: usize = 4;
 const TASKS_EACH_KILL: u64 = 50;

@@ -8,10 +8,10 @@ use ipc_shm::{Descriptor, sealed_file};
 use ipc_sync::Registry;
 use nix::sys::stat::fstat;
 
-use crate::support::chaos::{Plan, Report};
-use crate::support::leaks::census;
-use crate::support::{procfs, shared, shared_slice, until};
 use crate::{Outcome, lost_wakes};
+use support::chaos::{Plan, Report};
+use support::leaks::census;
+use support::{procfs, shared, shared_slice, until};
 
 const PRODUCERS: usize = 4;
 /// Messages of one producer, over all its lives.

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use ipc_sync::{ReentrantGuard, ReentrantLock, Registry};
 
-use crate::support::chaos::Plan;
-use crate::support::{Rng, shared};
 use crate::{Outcome, lost_wakes};
+use support::chaos::Plan;
+use support::{Rng, shared};
 
 const DEEPEST: u64 = 5;
 

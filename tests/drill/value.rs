@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use ipc_sync::{Array, Registry, Value};
 
-use crate::support::chaos::Plan;
-use crate::support::shared;
 use crate::{Outcome, lost_wakes};
+use support::chaos::Plan;
+use support::shared;
 
 /// Ways to count: update, fetch_add, a guard over several words, update of an element.
 const WAYS: usize = 4;

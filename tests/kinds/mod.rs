@@ -3,8 +3,6 @@
 
 use multiprocess::{Event, Executor, Future, Pool, Process, StartMethod};
 
-use crate::support;
-
 /// What each test gets: who works, and events that hold tasks back and tell of them.
 pub struct Stage {
     pub start: fn(usize) -> Executor,

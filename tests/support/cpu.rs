@@ -16,11 +16,11 @@ pub fn pin(cpu: usize) {
 /// Two threads that take turns do so many times faster on one processor, where neither must be woken from afar. Until
 /// the drop of this, our thread and the thread `tid` share the one that ours is on.
 #[derive(Debug)]
-pub struct Together(Option<libc::cpu_set_t>);
+pub(crate) struct Together(Option<libc::cpu_set_t>);
 
 impl Together {
     /// It is a help and no promise: where it is forbidden nothing changes.
-    pub fn with(tid: i32) -> Together {
+    pub(crate) fn with(tid: i32) -> Together {
         let before = affinity();
         // SAFETY: takes nothing and touches nothing of ours.
         let here = unsafe { libc::sched_getcpu() };

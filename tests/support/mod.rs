@@ -1,11 +1,8 @@
 //! The test kit: real processes, killed at any instruction, and what must be true afterwards.
 //!
-//! Any test of any crate takes it in by path, so it rests on std and libc alone:
+//! A crate of its own, for the tests of all the others; it rests on std and libc alone.
 //!
 //! ```text
-//! #[path = "../../tests/support/mod.rs"]
-//! mod support;
-//!
 //! #[test]
 //! fn dead_owner_hands_lock_over() {
 //!     let _test = support::test(20); // its turn, its leak oracle and its watchdog
@@ -34,8 +31,8 @@
 //! | `alarms`   | `alarms`, `storm_of_alarms`: signals that interrupt every system call                  |
 //! | `say`      | a line on standard error that libtest does not keep back                               |
 //! | `loom/`    | threads and a kernel for the models; they include it themselves, for it needs loom     |
-#![allow(dead_code, unused_imports)] // each test binary uses its part of the kit
-#![allow(unreachable_pub)] // the kit is private to whoever includes it, and open inside
+#![allow(missing_debug_implementations)] // nobody prints a test
+#![allow(clippy::should_implement_trait, clippy::new_without_default)] // nor is it used as a library
 
 mod alarms;
 pub mod chaos;

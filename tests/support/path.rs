@@ -53,7 +53,7 @@ fn instruction_pointer(tid: i32) -> usize {
 
 /// Stops the stopped child `tid` from now on whenever it is about to run the instruction at `address`.
 #[cfg(target_arch = "x86_64")]
-pub fn set_breakpoint(tid: i32, address: usize) -> io::Result<()> {
+pub(crate) fn set_breakpoint(tid: i32, address: usize) -> io::Result<()> {
     const REGISTERS: usize = std::mem::offset_of!(libc::user, u_debugreg);
     const CONTROL: usize = REGISTERS + 7 * size_of::<usize>();
     /// Register 0, at execution, for this thread.
@@ -75,6 +75,6 @@ fn instruction_pointer(_: i32) -> usize {
 
 /// Not here.
 #[cfg(not(target_arch = "x86_64"))]
-pub fn set_breakpoint(_: i32, _: usize) -> io::Result<()> {
+pub(crate) fn set_breakpoint(_: i32, _: usize) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -2,9 +2,6 @@
 #![allow(dead_code)] // each test binary uses its part
 #![allow(unsafe_code)] // limits, and packets by hand
 
-#[path = "../../../tests/support/mod.rs"]
-pub(crate) mod support;
-
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use ipc_pipe::{Connection, pipe};

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use crate::support::shared;
+use support::shared;
 
 fn wait(word: &AtomicU32, expected: u32) {
     // SAFETY: reads the aligned word behind a live reference; a null timeout means none.

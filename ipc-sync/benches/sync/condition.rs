@@ -9,8 +9,8 @@ use ipc_sync::{Condition, Lock, LockGuard};
 
 use crate::bare::Sequence;
 use crate::rally::{PLACES, rally};
-use crate::support::shared;
 use crate::table::{Better, Table, way};
+use support::shared;
 
 struct Play<'a> {
     lock: &'a Lock,

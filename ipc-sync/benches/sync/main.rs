@@ -9,9 +9,6 @@
 //! least and the most; the rows that are compared take turns. Ratios count, not figures: a busy neighbour on the host
 //! moves all of them. A ratio above 1 means that ours is faster.
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 mod bare;
 mod barrier;
 mod condition;

@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 use std::sync::atomic::AtomicU64;
 
-use crate::support::shared_slice;
+use support::shared_slice;
 
 /// Zeroes in shared memory for a `T`, aligned to a page and never unmapped.
 fn room<T>() -> *mut T {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use crate::support::{fork, pin, shared, until};
+use support::{fork, pin, shared, until};
 
 const TIME: Duration = Duration::from_millis(150);
 /// How many take part.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use raw_sync::locks::{LockImpl, LockInit};
 
-use crate::support::shared_slice;
+use support::shared_slice;
 
 /// `raw_sync::locks::Mutex`: a plain pthread mutex in shared memory, behind a trait object.
 pub(crate) struct RawSync(Box<dyn LockImpl>);

@@ -9,8 +9,8 @@ use ipc_sync::Value;
 
 use crate::pthread::Mutex;
 use crate::race;
-use crate::support::shared;
 use crate::table::{Better, Table, way};
+use support::shared;
 
 pub(crate) fn run() {
     let bare = shared::<AtomicU64>();

@@ -62,8 +62,7 @@
 //!
 //! What is sent, and nothing else: the arguments, the result, messages on pipes and queues. Values travel through serde.
 //! Handles ([`Queue`], [`Lock`] and its family, [`SharedMemory`], ends of pipes, [`Descriptor`]) are fields like others, at
-//! any depth: in arguments, results and messages of pipes they lead to the same thing on the other side. Queues carry bytes and
-//! values, and no handles yet.
+//! any depth: in arguments, in results, in messages of pipes and queues they lead to the same thing on the other side.
 //!
 //! Guards, threads and a [`Process`] itself do not travel. Neither do globals: a child has those of a fresh program.
 //! The environment and the directory are those of the parent, standard input is empty; see [`Builder`].

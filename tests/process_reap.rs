@@ -45,7 +45,7 @@ fn drop_neither_waits_nor_kills() {
 
 #[test]
 fn zombies_do_not_pile_up() {
-    let _test = support::test(120);
+    let _test = test(120);
     for _ in 0..30 {
         drop(Process::spawn(|()| (), ()).unwrap());
     }

@@ -132,12 +132,13 @@ pub use executor::{
     wait_futures_timeout,
 };
 pub use ipc_pipe::{
-    Connection, PipeError, Receiver, RecvError, RecvIntoError, SendError, Sender, TryRecvError, Waitable,
-    pipe, simplex, wait, wait_deadline, wait_timeout,
+    Connection, Doorbell, Loan, Payload, PayloadError, PipeError, Readable, Receiver, RecvError,
+    RecvIntoError, SendError, Sender, TryRecvError, TrySendError, Waitable, Writable, pipe, simplex, wait,
+    wait_deadline, wait_timeout,
 };
 pub use ipc_queue::{
-    GetError, JoinTasksError, JoinableQueue, Lease, NotHeld, PutError, PutFault, Queue, SimpleQueue,
-    TaskDoneError,
+    Batch, GetError, GetManyError, JoinTasksError, JoinableQueue, Lease, NotHeld, PutError, PutFault,
+    PutManyError, Queue, SimpleQueue, TaskDoneError,
 };
 pub use ipc_shm::{Descriptor, Shareable, SharedMemory};
 pub use ipc_sync::{

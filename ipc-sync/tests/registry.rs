@@ -32,8 +32,8 @@ fn unpack(bytes: &[u8], descriptor: OwnedFd) -> Result<Lock, String> {
     decode_from_slice(bytes, standard()).map(|(lock, _)| lock).map_err(|error| error.to_string())
 }
 
-/// What stands in a message for a lock: the slot and the name of its segment, and its cell.
-type Forged = ((u32, Option<String>), u32);
+/// What stands in a message for a lock: the slot, if it has one, and the name of its segment, and its cell.
+type Forged = ((Option<u32>, Option<String>), u32);
 
 /// Byte offset of the lock's word in its arena: header, cell, kind.
 fn word_offset(lock: &Lock) -> usize {
@@ -75,16 +75,16 @@ fn a_forged_handle_is_an_error() {
     let _test = support::test(20);
     let (_, descriptor) = pack(&lock);
     for index in [4096u32, u32::MAX, 4000] {
-        let forged: Forged = ((0, None), index);
+        let forged: Forged = ((Some(0), None), index);
         let bytes = encode_to_vec(forged, standard()).unwrap();
         unpack(&bytes, descriptor.try_clone().unwrap()).unwrap_err();
     }
     for name in ["forged", "a/b", ""] {
-        let forged: Forged = ((0, Some(name.to_owned())), 0);
+        let forged: Forged = ((Some(0), Some(name.to_owned())), 0);
         let bytes = encode_to_vec(forged, standard()).unwrap();
         unpack(&bytes, descriptor.try_clone().unwrap()).unwrap_err();
     }
-    let forged: Forged = ((1, None), 0);
+    let forged: Forged = ((Some(1), None), 0);
     unpack(&encode_to_vec(forged, standard()).unwrap(), descriptor).unwrap_err();
     let (bytes, _) = pack(&lock);
     unpack(&bytes, fs::File::open("/dev/null").unwrap().into()).unwrap_err();

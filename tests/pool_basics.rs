@@ -12,7 +12,7 @@ use multiprocess::{
     active_children, current_process, simplex, worker_state,
 };
 use serde::{Deserialize, Serialize};
-use support::{procfs, until};
+use support::{Times, procfs, until};
 
 multiprocess::testing!();
 
@@ -503,4 +503,18 @@ fn workers_are_named_daemons_that_ignore_ctrl_c() {
     assert!(pool.apply(core, ()).unwrap());
     drop(pool);
     assert!(pids.iter().all(|pid| matches!(procfs::state(*pid as i32), None | Some('Z'))));
+}
+
+#[test]
+fn the_end_of_a_pool_does_not_wait_for_a_backstop() {
+    let _test = test(60);
+    let mut times = Times::default();
+    for _ in 0..20 {
+        let pool = Pool::new(2).unwrap();
+        assert_eq!(pool.map(|x: u32| x + 1, 0..4).unwrap(), [1, 2, 3, 4]);
+        let start = Instant::now();
+        drop(pool);
+        times.lap(start);
+    }
+    times.assert_soon();
 }

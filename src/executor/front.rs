@@ -222,8 +222,8 @@ impl Executor {
 
     /// Takes no more tasks: a future of one that is submitted later has [`TaskError::Closed`](crate::TaskError::Closed).
     ///
-    /// Blocks as `mode` says, until callbacks have returned, too. Called by a callback or by a task, it does not wait:
-    /// that would be for itself. It can be called again, in another mode.
+    /// Blocks as `mode` says, until callbacks have returned, too. Called by a callback (of any executor) or by a task, it does not
+    /// wait: that might be for itself. It can be called again, in another mode.
     pub fn shutdown(&self, mode: ShutdownMode) {
         self.close();
         if mode == ShutdownMode::CancelPending {

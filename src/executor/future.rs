@@ -166,9 +166,8 @@ impl<R: Send + 'static> Future<R> {
         let future = Arc::downgrade(&self.cell);
         self.cell.add_callback(Box::new(move || {
             // Whoever settles the cell, or adds to a settled one, has it.
-            if let Some(cell) = future.upgrade() {
-                callback(&Future { cell });
-            }
+            let future = Future { cell: future.upgrade()? };
+            Some(Box::new(move || callback(&future)))
         }));
     }
 }

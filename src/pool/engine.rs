@@ -171,9 +171,14 @@ impl Engine {
         self.tell(finished);
     }
 
+    /// What tells this pool from others in this process.
+    fn number(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Tells those whose tasks are done without the conductor's doing.
     fn tell(&self, mut finished: Finished) {
-        let told = finished.tell();
+        let told = finished.tell(self.number());
         if told > 0 {
             self.state.lock().told(told);
             self.table.shared.nudge(); // one of them may be what the conductor waits for
@@ -205,7 +210,7 @@ impl Engine {
         let mut finished = Finished::default();
         loop {
             let seen = self.tend(&mut finished);
-            let told = finished.tell();
+            let told = finished.tell(self.number());
             if told > 0 {
                 self.state.lock().told(told);
             }
@@ -283,7 +288,7 @@ impl Engine {
                 continue;
             }
             let seen = self.tend(&mut finished);
-            let told = finished.tell();
+            let told = finished.tell(self.number());
             if told > 0 {
                 self.state.lock().told(told);
                 continue;
@@ -292,7 +297,7 @@ impl Engine {
             let back = &self.table.shared.back;
             self.wait(&self.back, back, seen, Deadline::NEVER, &is_over, &mut finished);
         }
-        finished.tell();
+        finished.tell(self.number());
     }
 
     /// Sleeps as long as somebody else conducts, who hangs the bell up when it leaves.
@@ -366,7 +371,7 @@ impl Intake<'_> {
     pub(crate) fn add(&mut self, ticket: u64, work: Work, done: Box<dyn Completion>) {
         let Work { call, payload, terms } = work;
         self.limited |= terms.time_limit.is_some();
-        let job = Job { ticket, call, payload, terms, done, overdue: false };
+        let job = Job { ticket, call, payload, terms, done, overdue: false, begun: false };
         match &mut self.state {
             Some(state) => state.submit(job, self.finished),
             None => {

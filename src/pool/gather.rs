@@ -32,7 +32,7 @@ where
         Ok(call) if !args.is_empty() => call,
         other => return finished(other.map(|_| Vec::new())),
     };
-    let payload = |args: &[A]| Ok((Payload::of(args)?, args.len()));
+    let payload = |args: &[A]| Ok((Payload::waiting(args)?, args.len()));
     let chunks: Result<Vec<_>, _> = args.chunks(chunk.max(1)).map(payload).collect();
     let chunks = match chunks {
         Ok(chunks) => chunks,

@@ -158,8 +158,11 @@ impl Hand {
     }
 
     /// Gives it a task.
-    pub(super) fn send(&mut self, job: Job) -> Sent {
+    pub(super) fn send(&mut self, mut job: Job) -> Sent {
         let Some(connection) = &self.connection else { return Sent::Gone(job) };
+        if let Err(error) = job.payload.put_away() {
+            return Sent::Refused(job, TaskError::Arguments { message: error.to_string() });
+        }
         let slot = self.free.trailing_zeros();
         self.lane.slot(slot).offer(job.ticket);
         let offer = Offer { slot, ticket: job.ticket, call: job.call, payload: &job.payload };
@@ -202,7 +205,7 @@ impl Hand {
             Err(TryRecvError::Failed(RecvError::HandlesLost { sent, received })) => {
                 self.results = self.results.wrapping_add(1);
                 let message = RecvError::HandlesLost { sent, received }.to_string();
-                Some(Reply::Unread { number: self.oldest_begun()?, message })
+                Some(Reply::Lost { number: self.oldest_begun()?, message })
             }
             Err(_) => {
                 self.kill();
@@ -224,7 +227,7 @@ impl Hand {
     /// Whether it has begun the task with this ticket, and is not done.
     pub(super) fn is_at(&self, ticket: u64) -> bool {
         let mut posted = self.posted().filter(|(_, posted)| posted.job.ticket == ticket);
-        posted.any(|(slot, posted)| self.started(slot, posted).is_some())
+        posted.any(|(slot, posted)| posted.job.begun || self.started(slot, posted).is_some())
     }
 
     fn started(&self, slot: usize, posted: &Posted) -> Option<u64> {
@@ -266,12 +269,15 @@ impl Hand {
     /// Takes the task with this ticket back. Outer `None` = it is not here; inner one: it has begun.
     pub(super) fn recall_ticket(&mut self, ticket: u64) -> Option<Option<Job>> {
         let slot = self.posted().find(|(_, posted)| posted.job.ticket == ticket)?.0;
-        Some(self.recall(slot))
+        let begun = self.jobs[slot].as_ref().is_some_and(|posted| posted.job.begun);
+        Some(if begun { None } else { self.recall(slot) })
     }
 
-    /// Takes back what has not begun.
+    /// Takes back what has not begun, here or elsewhere.
     pub(super) fn recall_all(&mut self) -> Vec<Job> {
-        (0..SLOTS).filter_map(|slot| self.recall(slot)).collect()
+        let fresh = self.posted().filter(|(_, posted)| !posted.job.begun);
+        let slots: Vec<_> = fresh.map(|(slot, _)| slot).collect();
+        slots.into_iter().filter_map(|slot| self.recall(slot)).collect()
     }
 
     /// Takes back what nobody waits for any more.
@@ -310,7 +316,9 @@ impl Hand {
             let Some(limit) = posted.job.terms.time_limit else { continue };
             let run = self.started(slot, posted).map_or(0, |began| now.saturating_sub(began));
             let left = limit.saturating_sub(Duration::from_nanos(run));
-            if left.is_zero() {
+            if left.is_zero() && self.is_past(posted.number) {
+                next = Some(Duration::ZERO); // its result is here and was not heard yet: the kill would hit another
+            } else if left.is_zero() {
                 self.kill();
                 self.jobs[slot].as_mut()?.job.overdue = true;
             } else {
@@ -318,6 +326,13 @@ impl Hand {
             }
         }
         next
+    }
+
+    /// Whether it has said more, or has begun a later task than this one.
+    fn is_past(&self, number: u64) -> bool {
+        let later =
+            |(slot, posted): (usize, &Posted)| posted.number > number && self.started(slot, posted).is_some();
+        self.has_told() || self.posted().any(later)
     }
 
     pub(super) fn kill(&self) {

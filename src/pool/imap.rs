@@ -101,7 +101,7 @@ where
 
     fn submit(&mut self, args: &[I::Item]) {
         let index = self.submitted;
-        match self.call.clone().map(|call| (call, Payload::of(args))) {
+        match self.call.clone().map(|call| (call, Payload::waiting(args))) {
             Ok((call, Ok(payload))) => {
                 self.submitted += 1;
                 self.basket.expect(index);

@@ -29,11 +29,28 @@ pub(crate) struct Payload {
 }
 
 impl Payload {
-    /// Serializes a value. Ends of pipes in it are gone here from now on.
+    /// Serializes a value that is sent now. Ends of pipes in it are gone here from now on.
     pub(crate) fn of<T: Serialize + ?Sized>(value: &T) -> Result<Payload, String> {
+        let mut payload = Payload::waiting(value)?;
+        payload.put_away().map_err(|error| error.to_string())?;
+        Ok(payload)
+    }
+
+    /// Serializes a value that is sent later, after [`put_away`](Payload::put_away): of many that wait, none takes a
+    /// descriptor.
+    pub(crate) fn waiting<T: Serialize + ?Sized>(value: &T) -> Result<Payload, String> {
         let (mut bytes, table) = (Vec::new(), Outgoing::open());
         codec::encode(value, &mut bytes).map_err(|error| error.to_string())?;
         Payload::keep(bytes, table.finish()).map_err(|error| error.to_string())
+    }
+
+    /// Makes it short enough to be sent, unless it is.
+    pub(crate) fn put_away(&mut self) -> io::Result<()> {
+        if self.bytes.len() > INLINE {
+            self.memory = Some(put_away(&self.bytes)?);
+            self.bytes = Blob::default();
+        }
+        Ok(())
     }
 
     /// Why a value cannot be serialized, if it cannot. It stays as it is.
@@ -50,12 +67,8 @@ impl Payload {
                 .map(|handle| Ok(handle.try_clone_to_owned()?.into()))
                 .collect::<io::Result<_>>()?,
         };
-        let payload = match bytes.len() > INLINE {
-            true => Payload { bytes: Blob::default(), memory: Some(put_away(&bytes)?), handles },
-            false => Payload { bytes: Blob(bytes), memory: None, handles },
-        };
         sending.sent();
-        Ok(payload)
+        Ok(Payload { bytes: Blob(bytes), memory: None, handles })
     }
 
     /// The value.
@@ -72,7 +85,7 @@ impl Payload {
 
     /// Bytes that its message takes in a pipe.
     pub(crate) fn weight(&self) -> usize {
-        self.bytes.len()
+        if self.bytes.len() > INLINE { 0 } else { self.bytes.len() }
     }
 }
 

@@ -206,6 +206,9 @@ impl State {
                 Some(Reply::Unread { number, message }) => {
                     (hand.unread(number), Err(TaskError::Arguments { message }))
                 }
+                Some(Reply::Lost { number, message }) => {
+                    (hand.unread(number), Err(TaskError::Result { message }))
+                }
                 Some(Reply::Hello { token, failure: None }) => {
                     hand.begin(token);
                     self.failed_starts = 0;
@@ -294,6 +297,7 @@ impl State {
             }
             terms if terms.retries > 0 => {
                 job.terms.retries -= 1;
+                job.begun = true;
                 self.again.push_front(job);
             }
             _ => finished.push(job, Err(TaskError::WorkerDied { pid, status })),
@@ -316,10 +320,11 @@ impl State {
     }
 
     fn note_failed_start(&mut self, weight: u32, message: String, finished: &mut Finished) {
-        self.failed_starts += weight;
+        self.failed_starts = self.failed_starts.saturating_add(weight);
         let failures = self.failed_starts / FAILURE;
         self.start_again_at = now() + (PAUSE << failures.min(STARTS));
-        if failures >= STARTS + self.hands.len() as u32 {
+        let nobody_works = !self.hands.iter().flatten().any(Hand::has_begun);
+        if nobody_works && failures >= STARTS + self.hands.len() as u32 {
             self.break_down(TaskError::NoWorker { message }, finished);
         }
     }
@@ -371,7 +376,7 @@ impl State {
 
     fn take_back(&mut self, ticket: u64) -> Option<Job> {
         if let Some(at) = self.again.iter().position(|job| job.ticket == ticket) {
-            return self.again.remove(at);
+            return if self.again[at].begun { None } else { self.again.remove(at) };
         }
         if let Some(found) = self.hands.iter_mut().flatten().find_map(|hand| hand.recall_ticket(ticket)) {
             return found;
@@ -382,7 +387,10 @@ impl State {
 
     /// Takes back everything that has not begun.
     pub(super) fn recall_all(&mut self, finished: &mut Finished) {
+        let (begun, waiting) = std::mem::take(&mut self.again).into_iter().partition(|job| job.begun);
+        self.again = waiting;
         self.drop_waiting(&TaskError::Cancelled, finished);
+        self.again = begun;
         let recalled = self.hands.iter_mut().flatten().flat_map(Hand::recall_all);
         recalled.for_each(|job| finished.push(job, Err(TaskError::Cancelled)));
     }
@@ -418,7 +426,8 @@ impl State {
 
     /// Whether a worker is at the task.
     pub(super) fn has_begun(&self, ticket: u64) -> bool {
-        self.hands.iter().flatten().any(|hand| hand.is_at(ticket))
+        let ran_before = self.again.iter().any(|job| job.ticket == ticket && job.begun);
+        ran_before || self.hands.iter().flatten().any(|hand| hand.is_at(ticket))
     }
 
     /// By what the living workers live.

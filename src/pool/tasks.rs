@@ -223,7 +223,7 @@ where
     A: Serialize + ?Sized,
     R: Send + 'static,
 {
-    let payload = || Payload::of(args).map_err(|message| TaskError::Arguments { message });
+    let payload = || Payload::waiting(args).map_err(|message| TaskError::Arguments { message });
     let work = call.and_then(|call| Ok(Work { call, payload: payload()?, terms }));
     match work {
         Ok(work) => engine.submit(|intake| {

@@ -188,25 +188,17 @@ pub fn collect_logs_with(mut act: impl FnMut(LogRecord) + Send + 'static) -> io:
     }
     let line = Queue::new().map_err(io::Error::other)?;
     let source = line.clone();
-    let listen = move || source.iter().flatten().take_while(|record| !is_end(record)).for_each(&mut act);
+    let listen = move || source.iter().flatten().for_each(&mut act);
     let listener = thread::Builder::new().name("log collector".into()).spawn(listen)?;
     *current = Some(line.clone());
     Ok(LogCollector { line, listener: Some(listener) })
-}
-
-/// The record that ends the listener; only this process has level 0.
-fn is_end(record: &LogRecord) -> bool {
-    record.level == 0 && record.pid == std::process::id()
 }
 
 impl Drop for LogCollector {
     /// What was said before has been acted on when this returns.
     fn drop(&mut self) {
         LINE.lock().take();
-        let mut end = LogRecord::of_this_process(Level::Error, "", String::new(), None);
-        end.level = 0;
-        if self.line.put(end).is_ok() {
-            let _ = self.listener.take().map(JoinHandle::join);
-        }
+        self.line.shutdown(); // children that log on are refused, and keep nothing
+        let _ = self.listener.take().map(JoinHandle::join);
     }
 }

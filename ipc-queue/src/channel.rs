@@ -622,10 +622,9 @@ impl Channel {
         self.ring.header(self.head()).load(Acquire) != 0
     }
 
-    /// Sleeps until there may be something to take, or until one of `states` is reached, at most until `until`.
-    pub(crate) fn sleep_for_item(&self, states: u32, until: Deadline) -> Woken {
-        let Producers { bell, state, .. } = &self.words.producers;
-        bell.sleep(|| self.has_item() || state.is(states), until)
+    /// Sleeps until there may be something to take, or until it is `over`, at most until `until`.
+    pub(crate) fn sleep_for_item(&self, over: impl Fn() -> bool, until: Deadline) -> Woken {
+        self.words.producers.bell.sleep(|| self.has_item() || over(), until)
     }
 
     /// Somebody who was woken passes it on if there is more than it took.
@@ -643,10 +642,9 @@ impl Channel {
         me.name(self.words.producers.bell.word());
     }
 
-    /// Sleeps until `head` is at `position` or behind it, or until one of `states` is reached, at most until `until`.
-    pub(crate) fn sleep_for_room(&self, position: u64, states: u32, until: Deadline) -> Woken {
-        let is_ready = || self.head() >= position || self.words.producers.state.is(states);
-        self.words.consumers.room.sleep(position, is_ready, until)
+    /// Sleeps until `head` is at `position` or behind it, or until it is `over`, at most until `until`.
+    pub(crate) fn sleep_for_room(&self, position: u64, over: impl Fn() -> bool, until: Deadline) -> Woken {
+        self.words.consumers.room.sleep(position, || self.head() >= position || over(), until)
     }
 
     /// The processor that the last consumer ran on.

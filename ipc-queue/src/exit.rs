@@ -13,6 +13,7 @@ use ipc_shm::PerProcess;
 use parking_lot::Mutex;
 
 use crate::raw::RawQueue;
+use crate::user::User;
 
 /// For so long nobody else may have the queue: it may be on its way in a message.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -39,12 +40,12 @@ extern "C" fn flush() {
     // Whoever holds the lock is between two lines of `watch`, so it is not held for long.
     let Some(watched) = WATCHED.get().try_lock_for(GRACE) else { return };
     let queues: Vec<_> =
-        watched.iter().filter_map(Weak::upgrade).filter(|queue| left_of(queue) > 0).collect();
+        watched.iter().filter_map(Weak::upgrade).filter(|queue| left_of(queue) > 0).map(User::of).collect();
     drop(watched);
     queues.iter().for_each(|queue| queue.presence.leave());
     let (mut last, mut since) = (usize::MAX, Instant::now());
     loop {
-        let left: usize = queues.iter().map(left_of).sum();
+        let left: usize = queues.iter().map(|queue| left_of(queue)).sum();
         if left == 0 {
             return;
         }
@@ -58,7 +59,7 @@ extern "C" fn flush() {
 }
 
 /// Items that must not be left behind.
-fn left_of(queue: &Arc<RawQueue>) -> usize {
+fn left_of(queue: &RawQueue) -> usize {
     let here = queue.here.get();
     if here.may_leave.load(Relaxed) { 0 } else { here.waiting() }
 }

@@ -4,7 +4,8 @@
 //! holds anything every put of this process goes behind it, so the order of a process's items is kept. An item
 //! leaves the backlog when it is in the ring, not before: who finds the backlog empty may write to the ring itself.
 //!
-//! The feeder thread starts with the first item that is handed over and ends after a second without work. Its token
+//! The feeder thread starts with the first item that is handed over and ends after a second without work, or with the
+//! last handle. Its token
 //! stands in the ledger for all that this process keeps back: it dies with the process, and then those items count
 //! no longer.
 
@@ -25,7 +26,6 @@ use crate::error::{JoinError, PutFault};
 use crate::exit;
 use crate::item::{Count, Item, Kept, put_fault};
 use crate::raw::RawQueue;
-use crate::state::DISCARD;
 
 /// The feeder ends when nothing was handed over for so long.
 const IDLE: Duration = Duration::from_secs(1);
@@ -103,8 +103,10 @@ impl Here {
         }
     }
 
-    /// It may be waiting for work that will never come.
-    pub(crate) fn wake_feeder(&self) {
+    /// The queue is closed, or its last user has left: an idle feeder ends. It holds the lock from its look at both
+    /// until it waits; if the lock is held for longer, the feeder is at work and will look, or is late by its second.
+    pub(crate) fn dismiss_feeder(&self) {
+        let _feeder_waits = self.backlog.try_lock_for(STAND_BACK);
         self.changed.notify_all();
     }
 
@@ -219,7 +221,7 @@ impl RawQueue {
                 Moved::Some => {}
                 Moved::NoRoom(_) if self.stands_back() => {}
                 Moved::NoRoom(room) => {
-                    self.wait_for_room(&me, room, DISCARD, Deadline::NEVER);
+                    self.wait_for_room(&me, room, || self.channel.discards(), Deadline::NEVER);
                     self.here.get().backlog.lock().needs = Room::default(); // some room comes unseen
                     self.discard_if_abandoned(&mut needed);
                 }
@@ -231,7 +233,7 @@ impl RawQueue {
 
     /// What nobody can ever take is not kept: there is no handle in this process and no other process has the queue,
     /// for longer than a handle is on its way in a message.
-    fn discard_if_abandoned(self: &Arc<Self>, needed: &mut Instant) {
+    fn discard_if_abandoned(&self, needed: &mut Instant) {
         if self.has_handle() || self.presence.is_held() {
             *needed = Instant::now();
         } else if needed.elapsed() > exit::GRACE {
@@ -251,11 +253,11 @@ impl RawQueue {
         back
     }
 
-    /// Waits for work; without any for a second, or after `close`, the feeder takes its leave.
+    /// Waits for work; without any for a second, after `close`, or without a user, the feeder takes its leave.
     fn has_work_again(&self) -> bool {
         let here = self.here.get();
         let mut backlog = here.backlog.lock();
-        if backlog.items.is_empty() && !here.closed.load(Relaxed) {
+        if backlog.items.is_empty() && !here.closed.load(Relaxed) && self.is_used() {
             here.changed.wait_for(&mut backlog, IDLE);
         }
         let more = !backlog.items.is_empty();

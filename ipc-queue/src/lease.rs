@@ -22,7 +22,7 @@ use crate::leases::{Leases, Lent};
 use crate::primitive::complete_barrier;
 use crate::raw::{MOMENT, RawQueue};
 use crate::scratch::with_scratch;
-use crate::state::SHUT;
+use crate::user::User;
 
 /// An item of a [leased](crate::Options::leased) queue: to look at, and to be acknowledged when it is dealt with.
 ///
@@ -100,7 +100,7 @@ impl<T: fmt::Debug> fmt::Debug for Lease<T> {
 
 /// An item in the hands of this thread; dropped, it goes back.
 struct Held {
-    queue: Arc<RawQueue>,
+    queue: User,
     lent: Lent,
     /// Of the process that has it.
     forks: u32,
@@ -306,7 +306,13 @@ impl RawQueue {
             Ok(lent.map(|lent| lent.producer))
         })?;
         let lent = lent.ok_or(GetError::Corrupt)?;
-        Ok(Held { queue: self.clone(), lent, forks: forks(), is_over: false, not_send: PhantomData })
+        Ok(Held {
+            queue: User::of(self.clone()),
+            lent,
+            forks: forks(),
+            is_over: false,
+            not_send: PhantomData,
+        })
     }
 
     /// Lends what is there. Who sleeps is told of a thread that nobody may watch yet.
@@ -341,8 +347,7 @@ impl RawQueue {
         slept: &Cell<bool>,
     ) {
         let (registry, bell) = (me.registry(), &self.channel.words.producers.bell);
-        let (state, states) = (&self.channel.words.producers.state, if shut { 0 } else { SHUT });
-        let ready = || self.may_take(me) || state.is(states);
+        let ready = || self.may_take(me) || self.is_over(shut);
         let sleep = || {
             let round = Deadline::after(BACKSTOP);
             let wants_place = self.channel.has_item() && leases.is_full();

@@ -99,6 +99,7 @@ mod shutdown;
 mod simple;
 mod state;
 mod tasks;
+mod user;
 mod waitable;
 
 pub use batch::Batch;

@@ -41,11 +41,13 @@ impl<T> Queue<T> {
     ///
     /// # What travels
     ///
-    /// Items of at most a quarter of the ring, and 1 MiB: see [`ring_bytes`](Options::ring_bytes). No descriptors: a handle
+    /// Items of at most a quarter of the ring, and less than 1 MiB: see [`ring_bytes`](Options::ring_bytes). No descriptors: a handle
     /// inside an item travels by its name. So shared memory, locks and queues that are named themselves can be put,
     /// and anything anonymous, files and connections are an error. The getter opens the name; the putter, or
     /// somebody else, must keep the thing until then, or the getter finds no item but
     /// [`GetError::Decode`](crate::GetError::Decode).
+    ///
+    /// Whoever may write the file may also truncate it, and that kills its users at their next touch (SIGBUS).
     ///
     /// The programs must agree on the type of the items; [`schema`](Options::schema) lets them find out. An item that is
     /// not a `T` is an error for its getter and costs nothing else.

@@ -48,7 +48,7 @@ impl<T> Options<T> {
     }
 
     /// Bytes of the ring: a power of two between 512 and 2³⁰. Memory is taken as it is touched. An item of more
-    /// than a quarter of the ring, or than 1 MiB, lies elsewhere, which takes a few system calls more.
+    /// than a quarter of the ring, or of 1 MiB and more, lies elsewhere, which takes a few system calls more.
     pub fn ring_bytes(mut self, bytes: usize) -> Self {
         self.shape.bytes = bytes;
         self
@@ -69,7 +69,7 @@ impl<T> Options<T> {
 
     /// Items are lent: [`get_lease`](Queue::get_lease) gives one that comes back unless it is acknowledged, and no death
     /// loses one. All takes go one after another under a lock, and copy an item once more; 64 items can be lent
-    /// at one time. An item must fit a quarter of the ring, and holds no handles but those that travel by a name: see
+    /// at one time. An item must fit a quarter of the ring and be less than 1 MiB long, and holds no handles but those that travel by a name: see
     /// [`Queue::named`].
     ///
     /// [`len`](Queue::len) counts what came back, and not what is in living hands; the bound counts neither. A plain

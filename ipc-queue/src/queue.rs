@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipc_sync::Deadline;
@@ -12,6 +11,7 @@ use crate::error::{CreateError, JoinError};
 use crate::form::Form;
 use crate::options::Options;
 use crate::raw::{RawQueue, Ticket};
+use crate::user::User;
 
 /// Messages from any number of processes to any number of processes; each message goes to exactly one getter.
 ///
@@ -51,7 +51,7 @@ use crate::raw::{RawQueue, Ticket};
 #[doc(alias = "multiprocessing.Queue")]
 #[doc(alias = "mpmc")]
 pub struct Queue<T> {
-    pub(crate) raw: Arc<RawQueue>,
+    pub(crate) raw: User,
     item: PhantomData<fn(T) -> T>,
 }
 
@@ -93,7 +93,7 @@ impl<T> Queue<T> {
         Options::default()
     }
 
-    pub(crate) fn of(raw: Arc<RawQueue>) -> Queue<T> {
+    pub(crate) fn of(raw: User) -> Queue<T> {
         Queue { raw, item: PhantomData }
     }
 
@@ -139,7 +139,8 @@ impl<T> Queue<T> {
         self.raw.bound()
     }
 
-    /// This process, with all its clones of this queue, puts and gets no more: such calls answer `Closed`.
+    /// This process, with all its clones of this queue, puts and gets no more: such calls answer `Closed`,
+    /// also those that sleep now.
     ///
     /// Other processes do not notice; [`shutdown`](Queue::shutdown) tells them that no more will come. Does not wait;
     /// what waits for room still goes to the ring.

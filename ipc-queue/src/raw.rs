@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use ipc_pipe::socket::Socket;
 use ipc_shm::PerProcess;
 use ipc_shm::handle::{self, LendError, Outgoing};
 use ipc_shm::{Parcel, Segment};
-use ipc_sync::{BACKSTOP, Deadline, Me, Patience, Woken};
+use ipc_sync::{BACKSTOP, Deadline, Me, Patience, Woken, full_fence};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +25,8 @@ use crate::item::{Got, Item};
 use crate::leases::Leases;
 use crate::presence::Presence;
 use crate::segment::{self, Parts, Shape, Strange};
-use crate::state::SHUT;
 use crate::tasks::Tasks;
+use crate::user::User;
 
 /// How long a put that does not wait bears with another producer's.
 pub(crate) const MOMENT: Duration = Duration::from_millis(10);
@@ -65,6 +65,8 @@ pub(crate) struct RawQueue {
     pub(crate) channel: Channel,
     pub(crate) form: Form,
     pub(crate) presence: Presence,
+    /// Those who use it in this process, which its feeder does not.
+    pub(crate) users: AtomicUsize,
     pub(crate) here: PerProcess<Here>,
     /// Of a joinable queue.
     pub(crate) tasks: Option<Tasks>,
@@ -85,7 +87,7 @@ pub(crate) struct RawQueue {
 
 impl RawQueue {
     /// A new queue.
-    pub(crate) fn create(shape: &Shape) -> Result<Arc<RawQueue>, CreateError> {
+    pub(crate) fn create(shape: &Shape) -> Result<User, CreateError> {
         let segment = segment::create(shape)?;
         let parts = segment::parts(&segment, &[shape.form]).expect("a new segment is what it should be");
         let side = if parts.leases.is_some() { None } else { Some(Side::new()?) };
@@ -93,33 +95,30 @@ impl RawQueue {
     }
 
     /// The queue that a message brought, if it is of one of these forms.
-    pub(crate) fn receive(ticket: Ticket, forms: &[Form]) -> Result<Arc<RawQueue>, Strange> {
+    pub(crate) fn receive(ticket: Ticket, forms: &[Form]) -> Result<User, Strange> {
         let segment = segment::unpack(ticket.memory)?;
         RawQueue::open(segment, ticket.side.map(receive_side).transpose()?, forms)
     }
 
     /// The queue in somebody's memory, if it is of one of these forms.
-    pub(crate) fn open(
-        segment: Segment,
-        side: Option<Side>,
-        forms: &[Form],
-    ) -> Result<Arc<RawQueue>, Strange> {
+    pub(crate) fn open(segment: Segment, side: Option<Side>, forms: &[Form]) -> Result<User, Strange> {
         let parts = segment::parts(&segment, forms)?;
         let side = side.filter(|_| parts.leases.is_none());
         RawQueue::enter(segment, parts, side).map_err(|error| Strange::Header(error.into()))
     }
 
-    fn enter(segment: Segment, parts: Parts, side: Option<Side>) -> std::io::Result<Arc<RawQueue>> {
+    fn enter(segment: Segment, parts: Parts, side: Option<Side>) -> std::io::Result<User> {
         let mut queues = QUEUES.get().lock();
         queues.retain(|queue| queue.strong_count() > 0);
         let same = |queue: &Arc<RawQueue>| Arc::ptr_eq(queue.segment.mapping(), segment.mapping());
         if let Some(queue) = queues.iter().filter_map(Weak::upgrade).find(same) {
             queue.presence.take()?; // its feeder may have given it up
-            return Ok(queue);
+            return Ok(User::of(queue));
         }
         let Parts { form, channel, tasks, leases, max_message } = parts;
         let queue = Arc::new(RawQueue {
             presence: Presence::new(segment.mapping().descriptor())?,
+            users: AtomicUsize::new(0),
             channel,
             form,
             side,
@@ -134,18 +133,23 @@ impl RawQueue {
             producer: AtomicU32::new(u32::MAX),
         });
         queues.push(Arc::downgrade(&queue));
-        Ok(queue)
+        Ok(User::of(queue))
     }
 
     /// Whether this process has the queue for more than its feeder. If not, it gives up its presence; a handle that
     /// arrives takes it again.
-    pub(crate) fn has_handle(self: &Arc<Self>) -> bool {
+    pub(crate) fn has_handle(&self) -> bool {
         let _nothing_arrives = QUEUES.get().lock();
-        let has_handle = Arc::strong_count(self) > 1;
-        if !has_handle {
+        let is_used = self.is_used();
+        if !is_used {
             self.presence.leave();
         }
-        has_handle
+        is_used
+    }
+
+    /// Whether this process has the queue for more than its feeder, at this instant.
+    pub(crate) fn is_used(&self) -> bool {
+        self.users.load(SeqCst) > 0
     }
 
     /// Lends the queue to the message being serialized in this thread.
@@ -231,6 +235,9 @@ impl RawQueue {
         let mut must = now;
         loop {
             let patience = if now { Deadline::after(MOMENT) } else { deadline };
+            if self.is_closed() {
+                return Err(PutFault::Closed);
+            }
             match self.place(me, item, must, patience) {
                 Ok(Placed::Done) => return Ok(()),
                 Ok(Placed::Full(_)) if deadline.has_passed() => return Err(full()),
@@ -246,7 +253,7 @@ impl RawQueue {
     /// when a process dies with its backlog, and that rings no bell.
     fn wait_for_slot(&self, me: &Me, head: u64, deadline: Deadline) {
         let next = head.wrapping_add(1);
-        self.wait_for_room(me, Room { enough: next, half: next }, SHUT, deadline);
+        self.wait_for_room(me, Room { enough: next, half: next }, || self.takes_no_more(), deadline);
         if self.channel.head() == head && !deadline.has_passed() {
             self.channel.kept_back(me, true);
         }
@@ -257,16 +264,20 @@ impl RawQueue {
         self.for_room.wait(self.channel.consumer(), || self.channel.head() >= room.half, || false)
     }
 
-    /// Waits until consumers have made room or one of `states` is reached, or for one backstop.
-    pub(crate) fn wait_for_room(&self, me: &Me, room: Room, states: u32, deadline: Deadline) {
+    /// Whether there is nothing more to put for this process.
+    pub(crate) fn takes_no_more(&self) -> bool {
+        self.channel.is_shut() || self.is_closed()
+    }
+
+    /// Waits until consumers have made room or it is `over`, or for one backstop.
+    pub(crate) fn wait_for_room(&self, me: &Me, room: Room, over: impl Fn() -> bool, deadline: Deadline) {
         let wanted = Cell::new(room.half);
-        let state = &self.channel.words.producers.state;
-        let has_room = || self.channel.head() >= wanted.get() || state.is(states);
+        let has_room = || self.channel.head() >= wanted.get() || over();
         let sleep = || {
             let eager = wanted.replace(room.enough) != room.enough;
             let round = Deadline::after(if eager { BITE } else { BACKSTOP });
             let position = if eager { room.half } else { room.enough };
-            let woken = self.channel.sleep_for_room(position, states, deadline.min(round));
+            let woken = self.channel.sleep_for_room(position, &over, deadline.min(round));
             self.count_rescue(me, !eager && woken == Woken::TimedOut && has_room());
             eager && !deadline.has_passed()
         };
@@ -369,9 +380,10 @@ impl RawQueue {
     pub(crate) fn get_slow(&self, me: &Me, deadline: Deadline, take: Take<'_>) -> Result<(), GetError> {
         let (slept, mut until, mut drained) = (Cell::new(false), None, false);
         loop {
-            let taken = take();
+            let closed = self.is_closed();
+            let taken = if closed { Ok(None) } else { take() };
             // With a lease in its hands a thread names nothing: its own end must be told.
-            if slept.get() && !matches!(taken, Ok(None)) && self.leases.is_none() {
+            if slept.get() && (closed || !matches!(taken, Ok(None))) && self.leases.is_none() {
                 self.channel.pass_on(me);
             }
             me.arm(); // whoever was woken had named the bell
@@ -380,6 +392,7 @@ impl RawQueue {
                     self.producer.store(producer, Relaxed);
                     return Ok(());
                 }
+                Ok(None) if closed => return Err(GetError::Closed),
                 Ok(None) => {}
                 Err(fault) => return Err(get_fault(fault, deadline)),
             }
@@ -413,18 +426,23 @@ impl RawQueue {
         if let Some(leases) = &self.leases {
             return self.wait_to_lend(me, leases, shut, deadline, slept);
         }
-        let (state, states) = (&self.channel.words.producers.state, if shut { 0 } else { SHUT });
-        let has_item = || self.may_take(me) || state.is(states);
+        let over = || self.is_over(shut);
+        let has_item = || self.may_take(me) || over();
         let sleep = || {
             me.arm();
             let round = Deadline::after(BACKSTOP);
-            let woken = self.channel.sleep_for_item(states, deadline.min(round));
+            let woken = self.channel.sleep_for_item(over, deadline.min(round));
             self.channel.name_wake(me);
             slept.set(true);
             self.count_rescue(me, round < deadline && woken == Woken::TimedOut && has_item());
             !shut && !deadline.has_passed() // what a dead process kept back will not come, and nothing tells of it
         };
         self.for_item.wait(self.producer.load(Relaxed), has_item, sleep);
+    }
+
+    /// Whether a getter that has seen the queue `shut`, or not, has something else to look at than items.
+    pub(crate) fn is_over(&self, shut: bool) -> bool {
+        self.is_closed() || !shut && self.channel.is_shut()
     }
 
     pub(crate) fn count_rescue(&self, me: &Me, rescued: bool) {
@@ -445,11 +463,26 @@ impl RawQueue {
         Me::get().ok().as_ref().and_then(count).unwrap_or(0) as usize
     }
 
-    /// This process puts and gets no more.
+    /// This process puts and gets no more. Sleepers look whether it is closed after they have hung up their bell; those
+    /// of other processes look in vain.
     pub(crate) fn close(&self) {
         let here = self.here.get();
-        here.closed.store(true, Relaxed);
-        here.wake_feeder();
+        here.closed.store(true, SeqCst);
+        here.dismiss_feeder();
+        self.wake_all();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.here.get().closed.load(SeqCst)
+    }
+
+    /// Wakes all who sleep, in all processes.
+    #[cold]
+    pub(crate) fn wake_all(&self) {
+        full_fence();
+        self.channel.words.producers.bell.ring_all();
+        self.channel.words.consumers.room.ring_all();
+        self.leases.iter().for_each(|leases| leases.places().ring_all());
     }
 }
 

@@ -6,7 +6,7 @@
 //! A getter that finds the ring empty then asks the ledger. Items leave the ledger only after they are in the ring,
 //! and none come in any more. So if the ledger is empty, and the ring is still empty after that, nothing is left.
 
-use ipc_sync::{Deadline, Me, full_fence};
+use ipc_sync::{Deadline, Me};
 
 use crate::Queue;
 use crate::channel::Channel;
@@ -44,7 +44,8 @@ impl<T> Queue<T> {
     /// As [`shutdown`](Queue::shutdown), and discards what was not taken: answers how many items.
     ///
     /// Getters at work may be faster and take some of them. What other processes keep back they discard themselves,
-    /// within 100 ms; it is counted here. If this process dies before all are discarded, the others can be got.
+    /// within 100 ms; it is counted here, and so may be an item that a put of an unbounded queue is about to be refused, one
+    /// for each process. If this process dies before all are discarded, the others can be got.
     ///
     /// ```
     /// let queue = ipc_queue::Queue::new()?;
@@ -92,9 +93,7 @@ impl RawQueue {
     fn shut(&self, bits: u32) -> usize {
         let kept_back = Me::get().map_or(0, |me| self.channel.shut(&me, bits));
         self.channel.words.producers.state.set(bits); // damaged memory, or no slot for this thread: as well as may be
-        full_fence();
-        self.channel.words.producers.bell.ring_all();
-        self.channel.words.consumers.room.ring_all();
+        self.wake_all();
         kept_back as usize
     }
 

@@ -13,7 +13,6 @@ use crate::form::Form;
 use crate::item::{Count, Item, put_fault};
 use crate::options::Options;
 use crate::raw::{MOMENT, RawQueue};
-use crate::state::SHUT;
 
 /// A queue without a feeder thread: [`put`](Queue::put) sleeps while the ring is full, and what it has put is in the
 /// ring when it returns.
@@ -118,6 +117,9 @@ impl RawQueue {
         let now = deadline == Deadline::NOW;
         let patience = if now { Deadline::after(MOMENT) } else { deadline };
         loop {
+            if self.is_closed() {
+                return Err(PutFault::Closed);
+            }
             match self.append(me, item, Count::New, patience) {
                 Ok(Put::Done) => return Ok(()),
                 Err(fault @ (Fault::Corrupt | Fault::ShutDown | Fault::Refused(_))) => {
@@ -125,7 +127,7 @@ impl RawQueue {
                 }
                 _ if now => return Err(PutFault::Full),
                 _ if deadline.has_passed() => return Err(PutFault::TimedOut),
-                Ok(Put::NoRoom(room)) => self.wait_for_room(me, room, SHUT, deadline),
+                Ok(Put::NoRoom(room)) => self.wait_for_room(me, room, || self.takes_no_more(), deadline),
                 Ok(Put::Full(_)) | Err(Fault::TimedOut) => {} // it has no bound, and the time is not up
             }
         }

@@ -4,11 +4,14 @@
 mod common;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{at, memory, pack, unpack};
 use ipc_queue::{CreateError, GetError, JoinableQueue, Lease, PutFault, Queue};
+use ipc_sync::Registry;
+use nix::unistd::gettid;
 use support::chaos::Plan;
 use support::step::{Script, Stage};
 use support::{Child, Rng, Status, asleep, fork, seed, shared, shared_slice, until};
@@ -81,6 +84,32 @@ fn every_call_has_its_own_patience() {
     queue.close();
     assert!(matches!(queue.get_lease(), Err(GetError::Closed)));
     lease.ack().unwrap();
+}
+
+#[test]
+fn close_ends_the_calls_that_sleep_in_this_process() {
+    Registry::get().unwrap();
+    let _test = support::test(20);
+    let (empty, lent) = (leased::<u32>(), leased::<u32>());
+    (0..=PLACES as u32).for_each(|i| lent.put(i).unwrap());
+    let _held: Vec<_> = (0..PLACES).map(|_| lent.get_lease().unwrap()).collect();
+    thread::scope(|scope| {
+        let sleepers = [&empty, &lent].map(|queue| {
+            let (tell, told) = channel();
+            let sleeper = scope.spawn(move || {
+                tell.send(gettid().as_raw()).unwrap();
+                assert!(matches!(queue.get_lease(), Err(GetError::Closed)));
+            });
+            asleep(told.recv().unwrap());
+            sleeper
+        });
+        let start = Instant::now();
+        empty.close();
+        lent.close();
+        sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
+        assert!(start.elapsed() < Duration::from_secs(2));
+    });
+    assert_eq!(lent.len(), 1);
 }
 
 #[test]

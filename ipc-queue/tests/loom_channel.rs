@@ -208,8 +208,10 @@ impl Scene {
         loop {
             match self.try_put(me, item) {
                 Put::Done => return,
-                Put::Full(head) => drop(self.channel().sleep_for_room(head + 1, 0, Deadline::NEVER)),
-                Put::NoRoom(room) => drop(self.channel().sleep_for_room(room.enough, 0, Deadline::NEVER)),
+                Put::Full(head) => _ = self.channel().sleep_for_room(head + 1, || false, Deadline::NEVER),
+                Put::NoRoom(room) => {
+                    _ = self.channel().sleep_for_room(room.enough, || false, Deadline::NEVER)
+                }
             }
         }
     }
@@ -228,7 +230,7 @@ impl Scene {
                 self.channel().pass_on(me);
                 return item;
             }
-            self.channel().sleep_for_item(0, Deadline::NEVER);
+            self.channel().sleep_for_item(|| false, Deadline::NEVER);
             self.channel().name_wake(me);
         }
     }

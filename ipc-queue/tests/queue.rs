@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use common::flush;
 use ipc_queue::{CreateError, GetError, JoinError, PutFault, Queue, SimpleQueue};
+use ipc_sync::Registry;
+use nix::unistd::gettid;
 use serde::{Serialize, Serializer, ser};
-use support::{Status, asleep, fork, shared, shared_slice, until};
+use support::{Status, asleep, fork, procfs, shared, shared_slice, until};
 
 const MOMENT: Duration = Duration::from_millis(20);
+const SOON: Duration = Duration::from_secs(2);
 
 #[test]
 fn item_is_there_when_put_returns() {
@@ -284,6 +287,77 @@ fn closed_queue_is_closed_in_this_process_only() {
         assert_eq!((queue.get().unwrap(), queue.get().unwrap()), (1, 2));
     });
     assert_eq!(child.wait(), Status::Code(0));
+}
+
+/// Runs `call` in a thread of this process; answers when it sleeps.
+fn sleeping<'scope, R: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    call: impl FnOnce() -> R + Send + 'scope,
+) -> thread::ScopedJoinHandle<'scope, R> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let sleeper = scope.spawn(move || {
+        tell.send(gettid().as_raw()).unwrap();
+        call()
+    });
+    asleep(told.recv().unwrap());
+    sleeper
+}
+
+#[test]
+fn close_ends_the_calls_that_sleep_in_this_process() {
+    Registry::get().unwrap();
+    let _test = support::test(20);
+    let (empty, full) = (Queue::<u32>::new().unwrap(), Queue::<u32>::bounded(1).unwrap());
+    let simple = SimpleQueue::<u32>::with_ring_bytes(512).unwrap();
+    full.put(0).unwrap();
+    while simple.try_put(0).is_ok() {}
+    let mut elsewhere = fork(|| assert_eq!(empty.get().unwrap(), 1));
+    asleep(elsewhere.pid());
+    thread::scope(|scope| {
+        let get = sleeping(scope, || empty.get());
+        let get_timeout = sleeping(scope, || empty.get_timeout(20 * SOON));
+        let get_many = sleeping(scope, || empty.get_many(5));
+        let next = sleeping(scope, || empty.iter().next());
+        let put = sleeping(scope, || full.put(1));
+        let put_timeout = sleeping(scope, || full.put_timeout(1, 20 * SOON));
+        let put_many = sleeping(scope, || full.put_many(vec![1, 2]));
+        let put_simple = sleeping(scope, || simple.put(1));
+        let start = Instant::now();
+        [&empty, &full, &simple].into_iter().for_each(Queue::close);
+        assert!(matches!(get.join().unwrap(), Err(GetError::Closed)));
+        assert!(matches!(get_timeout.join().unwrap(), Err(GetError::Closed)));
+        assert!(matches!(get_many.join().unwrap().unwrap_err().error, GetError::Closed));
+        assert!(next.join().unwrap().is_none());
+        assert!(matches!(put.join().unwrap().unwrap_err().fault, PutFault::Closed));
+        assert!(matches!(put_timeout.join().unwrap().unwrap_err().fault, PutFault::Closed));
+        let error = put_many.join().unwrap().unwrap_err();
+        assert!(matches!(error.fault, PutFault::Closed) && error.put == 0);
+        assert!(matches!(put_simple.join().unwrap().unwrap_err().fault, PutFault::Closed));
+        assert!(start.elapsed() < SOON);
+    });
+    let mut other = fork(|| {
+        empty.put(1).unwrap();
+        assert_eq!(full.get().unwrap(), 0);
+        assert!(full.is_empty());
+    });
+    assert_eq!((other.wait(), elsewhere.wait()), (Status::Code(0), Status::Code(0)));
+}
+
+#[test]
+fn dropped_queue_takes_its_idle_feeder_along() {
+    Registry::get().unwrap();
+    let _test = support::test(60);
+    let count = || support::census().len() + procfs::threads(std::process::id() as i32).len();
+    let (before, start) = (count(), Instant::now());
+    for _ in 0..100 {
+        let reply = Queue::<Vec<u8>>::options().ring_bytes(512).create().unwrap();
+        let other = reply.clone();
+        (0..50).for_each(|_| reply.put(vec![1; 60]).unwrap());
+        (0..50).for_each(|_| _ = other.get().unwrap());
+        drop((reply, other));
+        until(|| count() < before + 20);
+    }
+    assert!(start.elapsed() < 5 * SOON, "each three of them were waited for");
 }
 
 #[test]

@@ -188,7 +188,7 @@ impl Fifo for Faulty {
                 Ok(channel::Put::Full(head)) => head + 1,
                 Ok(channel::Put::NoRoom(room)) => room.enough,
             };
-            self.0.sleep_for_room(position, 0, backstop());
+            self.0.sleep_for_room(position, || false, backstop());
         }
     }
 
@@ -196,7 +196,7 @@ impl Fifo for Faulty {
         let me = ipc_sync::Me::get().unwrap();
         let (mut item, mut slept) = (Vec::new(), false);
         while let Ok(channel::Taken::Empty) = self.0.take(&me, &mut item) {
-            self.0.sleep_for_item(0, backstop());
+            self.0.sleep_for_item(|| false, backstop());
             slept = true;
         }
         if slept {
@@ -230,7 +230,7 @@ impl Fifo for FaultyMarked {
             .channel
             .locked(&me, ipc_sync::Deadline::NEVER, |at| self.channel.put_new(&me, at, || append(at)))
         {
-            self.channel.sleep_for_room(room.enough, 0, backstop());
+            self.channel.sleep_for_room(room.enough, || false, backstop());
         }
     }
 
@@ -243,7 +243,7 @@ impl Fifo for FaultyMarked {
                     let marks = found.bundle.map_or_else(Vec::new, |bundle| bundle.descriptors);
                     return checked(item, marks.first());
                 }
-                Ok(None) => _ = self.channel.sleep_for_item(0, backstop()),
+                Ok(None) => _ = self.channel.sleep_for_item(|| false, backstop()),
                 Err(_) => return Vec::new(),
             }
         }

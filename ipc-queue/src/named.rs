@@ -41,8 +41,8 @@ impl<T> Queue<T> {
     ///
     /// # What travels
     ///
-    /// Items of at most a quarter of the ring, and less than 1 MiB: see [`ring_bytes`](Options::ring_bytes). No descriptors: a handle
-    /// inside an item travels by its name. So shared memory, locks and queues that are named themselves can be put,
+    /// Items of at most a quarter of the ring, and less than 1 MiB: see [`ring_bytes`](Options::ring_bytes). No
+    /// descriptors: a handle inside an item travels by its name. So shared memory, locks and queues that are named themselves can be put,
     /// and anything anonymous, files and connections are an error. The getter opens the name; the putter, or
     /// somebody else, must keep the thing until then, or the getter finds no item but
     /// [`GetError::Decode`](crate::GetError::Decode).

@@ -69,8 +69,8 @@ impl<T> Options<T> {
 
     /// Items are lent: [`get_lease`](Queue::get_lease) gives one that comes back unless it is acknowledged, and no death
     /// loses one. All takes go one after another under a lock, and copy an item once more; 64 items can be lent
-    /// at one time. An item must fit a quarter of the ring and be less than 1 MiB long, and holds no handles but those that travel by a name: see
-    /// [`Queue::named`].
+    /// at one time. An item must fit a quarter of the ring and be shorter than 1 MiB, and holds no handles but those
+    /// that travel by a name: see [`Queue::named`].
     ///
     /// [`len`](Queue::len) counts what came back, and not what is in living hands; the bound counts neither. A plain
     /// [`get`](Queue::get) takes a lease and acknowledges it at once. After [`shutdown`](Queue::shutdown) getters wait

@@ -44,8 +44,9 @@ impl<T> Queue<T> {
     /// As [`shutdown`](Queue::shutdown), and discards what was not taken: answers how many items.
     ///
     /// Getters at work may be faster and take some of them. What other processes keep back they discard themselves,
-    /// within 100 ms; it is counted here, and so may be an item that a put of an unbounded queue is about to be refused, one
-    /// for each process. If this process dies before all are discarded, the others can be got.
+    /// within 100 ms; it is counted here. One item too many may be counted for each process whose put is refused at
+    /// this very moment, if the queue has no bound. If this process dies before all are discarded, the others can be
+    /// got.
     ///
     /// ```
     /// let queue = ipc_queue::Queue::new()?;

@@ -5,7 +5,7 @@ mod common;
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -16,7 +16,7 @@ use ipc_pipe::{
     Doorbell, Readable, RecvError, TryRecvError, Waitable, Writable, pipe, simplex, wait, wait_timeout,
 };
 use ipc_sync::{Event, Registry};
-use support::{Status, asleep, fork, shared, storm_of_alarms, until};
+use support::{Loop, Status, asleep, fork, shared, storm_of_alarms, until};
 
 const MOMENT: Duration = Duration::from_millis(5);
 
@@ -182,32 +182,6 @@ fn connection_that_another_thread_reads_is_no_obstacle() {
     });
 }
 
-/// An epoll of somebody who knows nothing of us.
-struct Loop(OwnedFd);
-
-impl Loop {
-    fn new() -> Loop {
-        use std::os::fd::FromRawFd;
-        // SAFETY: epoll_create1 answers a new descriptor, which nobody else owns.
-        Loop(unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) })
-    }
-
-    fn add(&self, descriptor: impl AsFd, mark: u64) {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: mark };
-        let fd = descriptor.as_fd().as_raw_fd();
-        // SAFETY: both descriptors are open, and the event lives in this frame.
-        let added = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
-        assert!(added == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EEXIST));
-    }
-
-    /// Sleeps until one of them is readable; without a time limit, so what is missed hangs the test.
-    fn turn(&self) {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
-        // SAFETY: the kernel writes 8 events at most.
-        unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 8, -1) };
-    }
-}
-
 #[test]
 fn outside_loop_misses_no_message() {
     const MESSAGES: u64 = 100_000;
@@ -229,8 +203,8 @@ fn outside_loop_misses_no_message() {
     while received < MESSAGES || rings < MESSAGES.div_ceil(64) {
         let (message, rung) = (end.readiness().unwrap(), doorbell.arm(&ring).unwrap());
         if let (Some(message), Some(rung)) = (&message, &rung) {
-            outside.add(message, 1);
-            outside.add(rung, 2);
+            outside.add(message);
+            outside.add(rung);
             outside.turn();
         }
         while let Ok(number) = end.try_recv::<u64>() {

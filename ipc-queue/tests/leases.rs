@@ -523,31 +523,27 @@ fn check(queue: &Queue<()>, most: u32) {
     }
 }
 
+/// Takes a lease, on the stage.
+fn lease(scene: &Scene, stage: &Stage) {
+    ipc_sync::Me::get().unwrap();
+    stage.begin();
+    let _lease = scene.queue.get_lease_bytes().unwrap();
+    stage.end();
+}
+
 #[test]
 fn getter_dies_at_any_instruction() {
     let _test = begin();
-    let victim = |scene: &Scene, stage: &Stage| {
-        ipc_sync::Me::get().unwrap();
-        stage.begin();
-        let _lease = scene.queue.get_lease_bytes().unwrap();
-        stage.end();
-    };
     let survivor = |scene: &Scene, _| check(&scene.queue, 1);
-    Script::new("get_lease", || scene(2), victim, survivor).run().assert_clean();
+    Script::new("get_lease", || scene(2), lease, survivor).run().assert_clean();
 }
 
 /// The second takes over the lock of the first, and what that had begun.
 #[test]
 fn two_getters_die_one_after_the_other() {
     let _test = begin();
-    let victim = |scene: &Scene, stage: &Stage| {
-        ipc_sync::Me::get().unwrap();
-        stage.begin();
-        let _lease = scene.queue.get_lease_bytes().unwrap();
-        stage.end();
-    };
     let survivor = |scene: &Scene, _| check(&scene.queue, 2);
-    let script = Script::new("get_lease twice", || scene(2), victim, survivor);
+    let script = Script::new("get_lease twice", || scene(2), lease, survivor);
     let length = script.length();
     script.run_pairs((0..=length).step_by(length as usize / 12), 197).assert_clean();
 }
@@ -561,14 +557,8 @@ fn getter_of_a_returned_item_dies_at_any_instruction() {
         drop(scene.queue.get_lease_bytes().unwrap());
         scene
     };
-    let victim = |scene: &Scene, stage: &Stage| {
-        ipc_sync::Me::get().unwrap();
-        stage.begin();
-        let _lease = scene.queue.get_lease_bytes().unwrap();
-        stage.end();
-    };
     let survivor = |scene: &Scene, _| check(&scene.queue, 2);
-    Script::new("get_lease again", scene, victim, survivor).run().assert_clean();
+    Script::new("get_lease again", scene, lease, survivor).run().assert_clean();
 }
 
 /// Acknowledged or not, and nothing between.

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipc_pipe::{Readable, Waitable, pipe, wait, wait_timeout};
 use ipc_queue::{GetError, JoinableQueue, Queue, SimpleQueue};
 use ipc_sync::{Event, Registry};
-use support::{Status, asleep, fork, join, shared};
+use support::{Loop, Status, asleep, fork, join, shared};
 
 /// Runs `f` in a thread once this one sleeps.
 fn once_asleep<R>(f: impl FnOnce() + Send, waiting: impl FnOnce() -> R) -> R {
@@ -111,31 +111,6 @@ fn waits_and_gets_of_one_queue_share_its_items() {
     join(getters);
     assert_eq!(got.load(SeqCst), ITEMS);
     assert_eq!(Registry::get().unwrap().rescues(), before);
-}
-
-/// An epoll of somebody who knows nothing of us.
-struct Loop(OwnedFd);
-
-impl Loop {
-    fn new() -> Loop {
-        // SAFETY: epoll_create1 answers a new descriptor, which nobody else owns.
-        Loop(unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) })
-    }
-
-    fn add(&self, descriptor: impl AsFd) {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
-        let fd = descriptor.as_fd().as_raw_fd();
-        // SAFETY: both descriptors are open, and the event lives in this frame.
-        let added = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
-        assert!(added == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EEXIST));
-    }
-
-    /// Sleeps until one of them is readable; without a time limit, so what is missed hangs the test.
-    fn turn(&self) {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
-        // SAFETY: the kernel writes 8 events at most.
-        unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 8, -1) };
-    }
 }
 
 /// `MESSAGES` in the environment = how many; they come in all rhythms.

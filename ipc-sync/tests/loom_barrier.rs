@@ -53,6 +53,22 @@ fn party(scene: &Arc<Scene>, slot: u32) -> JoinHandle<Ended> {
     spawn(move || scene.wait(&Me::new(slot, &scene.registry)))
 }
 
+/// Lets a thread do `act`, which may die before each of its steps: whether it lived, and who it was.
+fn doomed(
+    scene: &Arc<Scene>,
+    mortal: &world::Mortal,
+    act: impl FnOnce(&Scene, &Me) + Send + 'static,
+) -> (bool, u32) {
+    let (there, mortal) = (scene.clone(), mortal.clone());
+    let dying = spawn(move || {
+        let me = Me::new(2, &there.registry);
+        let lived = mortal.live(|| act(&there, &me));
+        there.registry.bury(&me);
+        (lived, me.token())
+    });
+    dying.join().unwrap()
+}
+
 fn aborted() -> Ended {
     Err(Refusal::Broken(Cause::Aborted))
 }
@@ -150,14 +166,7 @@ fn one_that_dies_as_it_gives_up_leaves_nobody_waiting() {
     world::each_death(SWITCHES - 1, |mortal| {
         let scene = Scene::new();
         let survivor = party(&scene, 1);
-        let (there, mortal) = (scene.clone(), mortal.clone());
-        let dying = spawn(move || {
-            let me = Me::new(2, &there.registry);
-            let lived = mortal.live(|| _ = there.hurry(&me));
-            there.registry.bury(&me);
-            (lived, me.token())
-        });
-        let (lived, token) = dying.join().unwrap();
+        let (lived, token) = doomed(&scene, mortal, |there, me| _ = there.hurry(me));
         if !lived && !scene.barrier.has_member(|member| member == token) {
             scene.barrier.abort(&Me::new(0, &scene.registry)).unwrap(); // nobody knew that it should come
         }
@@ -190,14 +199,7 @@ fn a_party_that_dies_before_any_step_leaves_nobody_waiting() {
     world::each_death(SWITCHES - 1, |mortal| {
         let scene = Scene::new();
         let survivor = party(&scene, 1);
-        let (there, mortal) = (scene.clone(), mortal.clone());
-        let dying = spawn(move || {
-            let me = Me::new(2, &there.registry);
-            let lived = mortal.live(|| _ = there.wait(&me).unwrap());
-            there.registry.bury(&me);
-            (lived, me.token())
-        });
-        let (lived, token) = dying.join().unwrap();
+        let (lived, token) = doomed(&scene, mortal, |there, me| _ = there.wait(me).unwrap());
         let joined = scene.barrier.has_member(|member| member == token);
         if !lived && !joined {
             scene.barrier.abort(&Me::new(0, &scene.registry)).unwrap(); // nobody knew that it should come
@@ -214,14 +216,7 @@ fn a_round_stays_released_whose_last_party_dies_of_it() {
     world::each_death(SWITCHES - 1, |mortal| {
         let scene = Scene::new();
         let survivor = party(&scene, 1);
-        let (there, mortal) = (scene.clone(), mortal.clone());
-        let dying = spawn(move || {
-            let me = Me::new(2, &there.registry);
-            let lived = mortal.live(|| _ = there.wait(&me));
-            there.registry.bury(&me);
-            lived
-        });
-        let lived = dying.join().unwrap();
+        let (lived, _) = doomed(&scene, mortal, |there, me| _ = there.wait(me));
         let released = scene.barrier.has_released();
         scene.barrier.abort(&Me::new(0, &scene.registry)).unwrap();
         let told = survivor.join().unwrap();
@@ -235,13 +230,7 @@ fn one_that_dies_as_it_resets_leaves_nobody_waiting() {
     world::each_death(SWITCHES - 1, |mortal| {
         let scene = Scene::new();
         let survivor = party(&scene, 1);
-        let (there, mortal) = (scene.clone(), mortal.clone());
-        let dying = spawn(move || {
-            let me = Me::new(2, &there.registry);
-            mortal.live(|| there.barrier.reset(&me).unwrap());
-            there.registry.bury(&me);
-        });
-        dying.join().unwrap();
+        doomed(&scene, mortal, |there, me| there.barrier.reset(me).unwrap());
         scene.barrier.abort(&Me::new(0, &scene.registry)).unwrap();
         let told = survivor.join().unwrap();
         assert!(told == Err(Refusal::Broken(Cause::Reset)) || told == aborted(), "{told:?}");

@@ -27,6 +27,7 @@
 //! | `turn`     | tests that sweep the names of this user take turns, in whatever process they run        |
 //! | `procfs`   | what the kernel tells of a process: state, system call, children                       |
 //! | `cpu`      | `pin`                                                                                  |
+//! | `epoll`    | `Loop`: an event loop of somebody else                                                 |
 //! | `times`    | `Times`, `assert_exact`: how long operations took                                      |
 //! | `alarms`   | `alarms`, `storm_of_alarms`: signals that interrupt every system call                  |
 //! | `say`      | a line on standard error that libtest does not keep back                               |
@@ -38,6 +39,7 @@ mod alarms;
 pub mod chaos;
 mod child;
 mod cpu;
+mod epoll;
 mod example;
 mod folder;
 pub mod leaks;
@@ -56,6 +58,7 @@ mod watchdog;
 pub use alarms::{alarms, storm_of_alarms};
 pub use child::{Change, Child, Status, fork, hold, join};
 pub use cpu::pin;
+pub use epoll::Loop;
 pub use example::example;
 pub use folder::Folder;
 pub use leaks::{census, unique};

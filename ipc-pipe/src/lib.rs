@@ -102,7 +102,8 @@ mod primitive;
 mod receiver;
 mod ring;
 mod run;
-mod scratch;
+#[doc(hidden)] // for the other crates of this workspace
+pub mod scratch;
 mod segment;
 mod sender;
 #[doc(hidden)] // for the queue, whose items have descriptors beside them too

@@ -10,8 +10,8 @@ thread_local! {
 }
 
 /// Runs `f` with an empty buffer. A message may be serialized within another: then the inner one gets a new one.
-#[inline]
-pub(crate) fn with<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+#[inline(always)]
+pub fn with<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
     let result = f(&mut buffer);
     if buffer.capacity() <= KEEP {

@@ -257,7 +257,7 @@ impl RawQueue {
     fn has_work_again(&self) -> bool {
         let here = self.here.get();
         let mut backlog = here.backlog.lock();
-        if backlog.items.is_empty() && !here.closed.load(Relaxed) && self.is_used() {
+        if backlog.items.is_empty() && !self.is_closed() && self.is_used() {
             here.changed.wait_for(&mut backlog, IDLE);
         }
         let more = !backlog.items.is_empty();
@@ -317,7 +317,7 @@ impl RawQueue {
     /// Waits until this process keeps nothing back.
     pub(crate) fn join(&self, deadline: Deadline) -> Result<(), JoinError> {
         let here = self.here.get();
-        if !here.closed.load(Relaxed) {
+        if !self.is_closed() {
             return Err(JoinError::NotClosed);
         }
         let mut backlog = here.lock(deadline).ok_or(JoinError::TimedOut)?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ipc_pipe::codec;
+use ipc_pipe::{codec, scratch};
 use ipc_shm::handle::Incoming;
 use ipc_sync::Deadline;
 use serde::de::DeserializeOwned;
@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use crate::Queue;
 use crate::error::GetError;
 use crate::iter::Iter;
-use crate::scratch::with_scratch;
 
 /// Values, as serde sees them.
 impl<T: DeserializeOwned> Queue<T> {
@@ -65,7 +64,7 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     pub(crate) fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
-        with_scratch(|bytes| {
+        scratch::with(|bytes| {
             let _table = Incoming::open(self.raw.get_with(bytes, deadline)?);
             codec::decode(bytes).map_err(|error| GetError::Decode { bytes: std::mem::take(bytes), error })
         })

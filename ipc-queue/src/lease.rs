@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use ipc_pipe::codec;
+use ipc_pipe::{codec, scratch};
 use ipc_shm::handle::Incoming;
 use ipc_sync::{BACKSTOP, Deadline, Me, Woken, forks};
 use serde::de::DeserializeOwned;
@@ -21,7 +21,6 @@ use crate::error::{GetError, NotHeld};
 use crate::leases::{Leases, Lent};
 use crate::primitive::complete_barrier;
 use crate::raw::{MOMENT, RawQueue};
-use crate::scratch::with_scratch;
 use crate::user::User;
 
 /// An item of a [leased](crate::Options::leased) queue: to look at, and to be acknowledged when it is dealt with.
@@ -191,7 +190,7 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     fn get_lease_until(&self, deadline: Deadline) -> Result<Lease<T>, GetError> {
-        with_scratch(|bytes| {
+        scratch::with(|bytes| {
             let mut held = self.raw.hold(bytes, deadline)?;
             let _table = Incoming::open(Vec::new()); // handles travel by their names
             match codec::decode(bytes) {
@@ -295,11 +294,8 @@ impl RawQueue {
 
     /// Lends the oldest item to this thread and copies it into `buffer`.
     fn hold(self: &Arc<Self>, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<Held, GetError> {
-        let me = Me::get().map_err(GetError::Registry)?;
         let leases = self.leases.as_ref().ok_or(GetError::NotLeased)?;
-        if self.here.get().closed.load(Relaxed) {
-            return Err(GetError::Closed);
-        }
+        let me = self.getter()?;
         let mut lent = None;
         self.get_slow(&me, deadline, &mut || {
             lent = self.lend_item(&me, leases, buffer, deadline)?;

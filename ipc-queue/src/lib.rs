@@ -92,7 +92,6 @@ mod primitive;
 mod put;
 mod queue;
 mod raw;
-mod scratch;
 mod segment;
 mod several;
 mod shutdown;

@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use ipc_pipe::codec;
+use ipc_pipe::{codec, scratch};
 use ipc_sync::Deadline;
 use serde::Serialize;
 
 use crate::Queue;
 use crate::error::{PutError, PutFault};
 use crate::item::Item;
-use crate::scratch::with_scratch;
 
 /// Values, as serde sees them.
 impl<T: Serialize> Queue<T> {
@@ -76,7 +75,7 @@ impl<T: Serialize> Queue<T> {
 
     #[inline]
     pub(crate) fn put_value(&self, value: &T, deadline: Deadline) -> Result<(), PutFault> {
-        with_scratch(|bytes| {
+        scratch::with(|bytes| {
             let table = self.raw.table();
             codec::encode(value, bytes).map_err(PutFault::Encode)?;
             let sending = table.finish();

@@ -180,7 +180,7 @@ impl RawQueue {
     pub(crate) fn put(self: &Arc<Self>, item: Item<'_>, deadline: Deadline) -> Result<(), PutFault> {
         let me = Me::get().map_err(PutFault::Registry)?;
         let here = self.here.get();
-        if here.closed.load(Relaxed) {
+        if self.is_closed() {
             return Err(PutFault::Closed);
         }
         if !item.is_plain(self.channel.longest()) {
@@ -219,7 +219,7 @@ impl RawQueue {
     fn put_some<'a>(&self, items: impl Iterator<Item = &'a [u8]>, deadline: Deadline) -> usize {
         let (here, longest) = (self.here.get(), self.channel.longest());
         match Me::get() {
-            Ok(me) if here.waiting() == 0 && !here.closed.load(Relaxed) => {
+            Ok(me) if here.waiting() == 0 && !self.is_closed() => {
                 let plain = items.take_while(|item| item.len() <= longest);
                 self.channel.put_many(&me, plain, deadline).unwrap_or(0)
             }
@@ -284,6 +284,13 @@ impl RawQueue {
         self.for_room.wait(self.channel.consumer(), has_room, sleep);
     }
 
+    /// Who gets, unless this process has closed the queue.
+    #[inline(always)]
+    pub(crate) fn getter(&self) -> Result<Me, GetError> {
+        let me = Me::get().map_err(GetError::Registry)?;
+        if self.is_closed() { Err(GetError::Closed) } else { Ok(me) }
+    }
+
     /// Takes one item into `buffer`, whose content it replaces; with [`Deadline::NOW`] only if it need not wait.
     #[inline(always)]
     pub(crate) fn get(self: &Arc<Self>, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<(), GetError> {
@@ -297,10 +304,7 @@ impl RawQueue {
         buffer: &mut Vec<u8>,
         deadline: Deadline,
     ) -> Result<Vec<OwnedFd>, GetError> {
-        let me = Me::get().map_err(GetError::Registry)?;
-        if self.here.get().closed.load(Relaxed) {
-            return Err(GetError::Closed);
-        }
+        let me = self.getter()?;
         match self.take(&me, buffer) {
             Ok(Taken::Item(producer)) => {
                 self.producer.store(producer, Relaxed);
@@ -324,10 +328,7 @@ impl RawQueue {
         max: usize,
         deadline: Deadline,
     ) -> Result<Vec<OwnedFd>, GetError> {
-        let me = Me::get().map_err(GetError::Registry)?;
-        if self.here.get().closed.load(Relaxed) {
-            return Err(GetError::Closed);
-        }
+        let me = self.getter()?;
         match self.take_many(&me, batch, max) {
             Ok(Taken::Item(producer)) => {
                 self.producer.store(producer, Relaxed);

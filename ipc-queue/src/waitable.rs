@@ -1,7 +1,7 @@
 //! The queue among other things that one waits for, and in event loops of others.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 
 use ipc_pipe::{Readiness, Waitable, Watch};
@@ -88,7 +88,7 @@ impl RawQueue {
     /// Whether a get would not wait.
     fn is_ready(&self) -> bool {
         let would_not_wait = |me: Me| self.may_take(&me) || self.channel.is_shut() && self.is_last(&me, true);
-        self.here.get().closed.load(Relaxed) || Me::get().map_or(true, would_not_wait)
+        self.is_closed() || Me::get().map_or(true, would_not_wait)
     }
 }
 

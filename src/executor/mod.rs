@@ -17,7 +17,7 @@ mod map;
 mod progress;
 mod promise;
 
-pub(crate) use cell::{Helper, Seat};
+pub(crate) use cell::{Helper, Seat, sleep_once};
 pub use error::{NotDone, TaskError, TryResultError};
 pub use front::{Executor, ShutdownMode, TerminateError};
 pub use future::Future;

@@ -32,7 +32,7 @@ use super::setup::Setup;
 use super::state::State;
 use super::table::Table;
 use super::worker::now;
-use crate::executor::{Helper, Seat, TaskError};
+use crate::executor::{Helper, Seat, TaskError, sleep_once};
 use crate::process::Call;
 
 /// Everything that the handles of a pool share.
@@ -407,8 +407,7 @@ impl Seat for End {
     fn sleep(&self, until: Deadline) {
         let mut lock = self.lock.lock();
         if !self.is_done() {
-            let time = until.remaining().unwrap_or(BACKSTOP).min(BACKSTOP);
-            self.changed.wait_for(&mut lock, time);
+            sleep_once(&self.changed, &mut lock, until.min(Deadline::after(BACKSTOP)));
         }
     }
 }

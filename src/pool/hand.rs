@@ -11,7 +11,7 @@ use super::error::PoolError;
 use super::job::Job;
 use super::setup::Setup;
 use super::table::{Lane, SLOTS, Table};
-use super::task::{Offer, Reply};
+use super::task::{Failure, Offer, Outcome, Reply};
 use super::worker::{self, Start, now};
 use crate::executor::TaskError;
 use crate::process::{ExitStatus, Process};
@@ -205,7 +205,9 @@ impl Hand {
             Err(TryRecvError::Failed(RecvError::HandlesLost { sent, received })) => {
                 self.results = self.results.wrapping_add(1);
                 let message = RecvError::HandlesLost { sent, received }.to_string();
-                Some(Reply::Lost { number: self.oldest_begun()?, message })
+                let (slot, ticket) = self.oldest_begun()?;
+                let outcome = Outcome::Failed(Failure::Result(message));
+                Some(Reply::Done { slot, ticket, nanoseconds: self.usual, outcome })
             }
             Err(_) => {
                 self.kill();
@@ -214,10 +216,11 @@ impl Hand {
         }
     }
 
-    /// The task that it is at: results come in the order in which tasks were begun.
-    fn oldest_begun(&self) -> Option<u64> {
+    /// The slot and ticket of the task that it is at: results come in the order in which tasks were begun.
+    fn oldest_begun(&self) -> Option<(u32, u64)> {
         let begun = self.posted().filter(|(slot, posted)| self.started(*slot, posted).is_some());
-        begun.map(|(_, posted)| posted.number).min()
+        let (slot, posted) = begun.min_by_key(|(_, posted)| posted.number)?;
+        Some((slot as u32, posted.job.ticket))
     }
 
     fn posted(&self) -> impl Iterator<Item = (usize, &Posted)> {

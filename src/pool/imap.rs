@@ -16,7 +16,7 @@ use super::job::{Completion, Terms};
 use super::payload::Payload;
 use super::piece::Piece;
 use super::task::Outcome;
-use crate::executor::{Seat, TaskError};
+use crate::executor::{Seat, TaskError, sleep_once};
 use crate::process::Call;
 
 /// Chunks under way at one time: enough to keep all workers busy while one thread gives and takes.
@@ -236,10 +236,7 @@ impl<R: Send> Seat for Basket<R> {
     fn sleep(&self, until: Deadline) {
         let mut pieces = self.pieces.lock();
         if !self.is_done() {
-            match until.remaining() {
-                Some(time) => _ = self.changed.wait_for(&mut pieces, time),
-                None => self.changed.wait(&mut pieces),
-            }
+            sleep_once(&self.changed, &mut pieces, until);
         }
     }
 }

@@ -6,13 +6,12 @@
 //! that does not read holds up nobody.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use ipc_pipe::codec::{self, Blob};
-use ipc_shm::Descriptor;
 use ipc_shm::handle::{Incoming, Outgoing, Sending};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use ipc_shm::{Descriptor, sealed_file};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -90,8 +89,8 @@ impl Payload {
 }
 
 fn put_away(bytes: &[u8]) -> io::Result<(Descriptor, u64)> {
-    let mut memory = File::from(memfd_create(c"task", MFdFlags::MFD_CLOEXEC)?);
-    memory.write_all(bytes)?;
+    let memory = File::from(sealed_file(c"task", bytes.len())?);
+    memory.write_all_at(bytes, 0)?;
     Ok((memory.into(), bytes.len() as u64))
 }
 

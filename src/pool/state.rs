@@ -206,9 +206,6 @@ impl State {
                 Some(Reply::Unread { number, message }) => {
                     (hand.unread(number), Err(TaskError::Arguments { message }))
                 }
-                Some(Reply::Lost { number, message }) => {
-                    (hand.unread(number), Err(TaskError::Result { message }))
-                }
                 Some(Reply::Hello { token, failure: None }) => {
                     hand.begin(token);
                     self.failed_starts = 0;

@@ -54,12 +54,6 @@ pub(super) enum Reply {
         number: u64,
         message: String,
     },
-    /// What the pool makes of a result whose descriptors it could not receive.
-    #[serde(skip)]
-    Lost {
-        number: u64,
-        message: String,
-    },
 }
 
 /// What came of a task.

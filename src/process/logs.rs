@@ -43,10 +43,7 @@ impl LogRecord {
 
     /// How urgent it is.
     pub fn level(&self) -> Level {
-        [Level::Error, Level::Warn, Level::Info, Level::Debug]
-            .into_iter()
-            .find(|level| *level as u8 == self.level)
-            .unwrap_or(Level::Trace)
+        Level::iter().find(|level| *level as u8 == self.level).unwrap_or(Level::Trace)
     }
 
     /// Gives it to the logger of this process, with the name of its process before the message.

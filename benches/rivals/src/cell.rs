@@ -28,6 +28,17 @@ pub struct Contender {
 }
 
 impl Cell {
+    /// A cell for work on `size` bytes; 0 where that means nothing.
+    pub fn new(
+        what: &'static str,
+        size: usize,
+        placement: Placement,
+        unit: Unit,
+        contenders: Vec<Contender>,
+    ) -> Cell {
+        Cell { what, task: Task { size: Size(size), placement }, unit, contenders }
+    }
+
     /// `connection round trip, 64 B, two`
     pub fn name(&self) -> String {
         let Task { size, placement } = self.task;

@@ -1,6 +1,6 @@
 //! Two processes and a [`multiprocess::Connection`] between them.
 
-use crate::cell::{Cell, Contender, Size, Task, Unit};
+use crate::cell::{Cell, Contender, Unit};
 use crate::links::*;
 use crate::measures::contenders;
 use crate::processors::Placement;
@@ -13,12 +13,7 @@ pub fn cells() -> Vec<Cell> {
 }
 
 fn of_placement(placement: Placement) -> Vec<Cell> {
-    let cell = |what, size, unit, contenders| Cell {
-        what,
-        task: Task { size: Size(size), placement },
-        unit,
-        contenders,
-    };
+    let cell = |what, size, unit, contenders| Cell::new(what, size, placement, unit, contenders);
     let round_trip = |size| cell("connection round trip", size, Unit::Microseconds, round_trips(size));
     let handed_over = |size| {
         cell("connection round trip handed over", size, Unit::Microseconds, handed_over_and_back(size))

@@ -6,7 +6,7 @@ use multiprocess::Executor;
 
 use super::pool::{WORKERS, next, procspawn_many, procspawn_one, rayon, rayon_one};
 use crate::calls;
-use crate::cell::{Cell, Contender, Size, Task, Unit};
+use crate::cell::{Cell, Contender, Unit};
 use crate::links::python;
 use crate::processors::Placement;
 
@@ -18,8 +18,7 @@ pub fn cells() -> Vec<Cell> {
 }
 
 fn of_placement(placement: Placement) -> [Cell; 4] {
-    let cell =
-        |what, unit, contenders| Cell { what, task: Task { size: Size(0), placement }, unit, contenders };
+    let cell = |what, unit, contenders| Cell::new(what, 0, placement, unit, contenders);
     [
         cell("executor of processes, submit and result", Unit::Microseconds, processes()),
         cell("executor of processes, many submits", Unit::Millions, many_processes()),

@@ -8,7 +8,7 @@ use rayon::ThreadPool;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 use crate::calls;
-use crate::cell::{Cell, Contender, Size, Task, Unit};
+use crate::cell::{Cell, Contender, Task, Unit};
 use crate::links::python;
 use crate::processors::Placement;
 
@@ -38,7 +38,7 @@ fn of_placement(placement: Placement) -> [Cell; 3] {
 }
 
 fn cell(placement: Placement, what: &'static str, unit: Unit, contenders: Vec<Contender>) -> Cell {
-    Cell { what, task: Task { size: Size(0), placement }, unit, contenders }
+    Cell::new(what, 0, placement, unit, contenders)
 }
 
 pub fn next(x: u32) -> u32 {

@@ -3,7 +3,7 @@
 use multiprocess::{Process, StartMethod};
 
 use crate::calls;
-use crate::cell::{Cell, Contender, Size, Task, Unit};
+use crate::cell::{Cell, Contender, Unit};
 use crate::links::python;
 use crate::processors::Placement;
 
@@ -16,11 +16,10 @@ pub fn cells() -> Vec<Cell> {
 }
 
 fn of_parent((placement, size): (Placement, usize)) -> [Cell; 2] {
-    let task = Task { size: Size(size), placement };
     let spawn = vec![ours(StartMethod::Spawn), procspawn(), python("process_spawn")];
     let fork_server = vec![ours(StartMethod::ForkServer), procspawn(), python("process_fork_server")];
     [("process spawn and join", spawn), ("process fork server and join", fork_server)]
-        .map(|(what, contenders)| Cell { what, task, unit: Unit::Milliseconds, contenders })
+        .map(|(what, contenders)| Cell::new(what, size, placement, Unit::Milliseconds, contenders))
 }
 
 fn ours(method: StartMethod) -> Contender {

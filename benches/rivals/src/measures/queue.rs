@@ -1,6 +1,6 @@
 //! Many processes and a [`multiprocess::Queue`] between them.
 
-use crate::cell::{Cell, Contender, Size, Task, Unit};
+use crate::cell::{Cell, Contender, Unit};
 use crate::links::*;
 use crate::measures::contenders;
 use crate::processors::Placement;
@@ -14,12 +14,7 @@ pub fn cells() -> Vec<Cell> {
 }
 
 fn of_placement(placement: Placement) -> Vec<Cell> {
-    let cell = |what, size, unit, contenders| Cell {
-        what,
-        task: Task { size: Size(size), placement },
-        unit,
-        contenders,
-    };
+    let cell = |what, size, unit, contenders| Cell::new(what, size, placement, unit, contenders);
     vec![
         cell("queue 1 to 1", SIZE, Unit::Millions, one_to_one(SIZE)),
         cell("queue 1 to 1", LARGE, Unit::Gigabytes, one_to_one(LARGE)),

@@ -113,6 +113,7 @@
 //! functions. A function in a shared library cannot be a process. No isolation: all of a family trust each other.
 
 mod executor;
+mod manager;
 mod pool;
 mod process;
 mod testing;

@@ -1,0 +1,100 @@
+//! Where an object puts what comes of a call: the answer, the calls that need wait no longer, and references.
+
+use ipc_sync::Deadline;
+
+use super::Stored;
+use crate::manager::message::{Answer, Budget, ObjectId, ValueRef, Write};
+
+/// A client: all links of one process. Never used twice by one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::manager) struct SessionId(pub(in crate::manager) u64);
+
+/// A call that waits. Never used twice by one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::manager) struct Ticket(pub(in crate::manager) u64);
+
+/// Who calls.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::manager) struct Caller {
+    pub(in crate::manager) session: SessionId,
+    /// The process behind it, for messages; 0 = not known.
+    pub(in crate::manager) pid: u32,
+    /// The thread of that process.
+    pub(in crate::manager) thread: u32,
+    /// The number of this call, should it wait.
+    pub(in crate::manager) ticket: Ticket,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::manager) enum Verdict {
+    /// The answer is on the desk.
+    Answered,
+    /// The object keeps its ticket, and puts an answer among the woken later; the server gives it up at that time.
+    Waits(Deadline),
+}
+
+/// One call's papers.
+#[derive(Debug, Default)]
+pub(in crate::manager) struct Desk {
+    /// The answer to the call itself.
+    pub(in crate::manager) answer: Vec<u8>,
+    /// Answers to calls that waited.
+    pub(in crate::manager) woken: Vec<(Ticket, Vec<u8>)>,
+    /// Objects that were stored in a value, each time they were.
+    pub(in crate::manager) stored: Vec<ObjectId>,
+    /// Objects that are in one value less, each time.
+    pub(in crate::manager) dropped: Vec<ObjectId>,
+    /// Objects that the answer names: who gets it has a reference to each, each time.
+    pub(in crate::manager) given: Vec<(SessionId, ObjectId)>,
+    /// Bytes that values take, by who stored them: more, or fewer.
+    pub(in crate::manager) taken: Vec<(SessionId, i64)>,
+    /// Bytes that the calling session may still store.
+    pub(in crate::manager) allowance: u64,
+}
+
+impl Desk {
+    /// The answer is `answer`; what belongs to it may be appended to the vector.
+    #[inline]
+    pub(in crate::manager) fn say(&mut self, answer: Answer) -> &mut Vec<u8> {
+        self.answer.clear();
+        self.answer.put_u8(answer as u8);
+        &mut self.answer
+    }
+
+    /// The call of `ticket` waits no longer; what belongs to its answer may be appended.
+    pub(in crate::manager) fn wake(&mut self, ticket: Ticket, answer: Answer) -> &mut Vec<u8> {
+        self.woken.push((ticket, vec![answer as u8]));
+        // Just pushed.
+        let (_, message) = self.woken.last_mut().unwrap_or_else(|| unreachable!());
+        message
+    }
+
+    /// Appends a stored value to the answer of the call itself, which `session` made.
+    #[inline]
+    pub(in crate::manager) fn give(&mut self, session: SessionId, value: &Stored) {
+        self.answer.put_value(value.references(), value.bytes());
+        self.given.extend(value.references().iter().map(|id| (session, *id)));
+    }
+
+    /// Keeps a value that `session` sent; `None` = its budget is used up, and the answer says so.
+    #[inline]
+    pub(in crate::manager) fn keep(&mut self, session: SessionId, value: ValueRef<'_>) -> Option<Stored> {
+        let size = value.size() as u64;
+        if size > self.allowance {
+            self.say(Answer::Exhausted).put_u8(Budget::Bytes as u8);
+            return None;
+        }
+        self.allowance -= size;
+        self.taken.push((session, size as i64));
+        self.stored.extend(value.references());
+        Some(Stored::new(session, value))
+    }
+
+    /// A stored value goes.
+    #[inline]
+    pub(in crate::manager) fn discard(&mut self, value: Stored) {
+        self.taken.push((value.owner(), -(value.size() as i64)));
+        self.dropped.extend_from_slice(value.references());
+    }
+}

@@ -78,6 +78,10 @@ codes! {
         Load = 12,
         /// The server ends when this is answered.
         Shutdown = 13,
+        /// Whoever asked the request before this one on the same link listens no longer, for its time was up by its own
+        /// clock. If it still waits it is given up, without an answer; if it was answered, what it gave comes back:
+        /// a lock, a permit, an item. The answer is Abandoned, by which the client finds the end of what was too late.
+        Abandon = 14,
 
         // Dict, Namespace.
         /// key as bytes -> value; Nothing.
@@ -146,49 +150,54 @@ codes! {
         QueuePut = 96,
         /// time -> value; TimedOut (empty), Closed.
         QueueGet = 97,
-        /// -> number.
-        QueueLen = 98,
-        /// OutOfRange = more often than items.
+        /// -> items, bound (0 = none), unfinished, abandoned; u8 1 = shut down.
+        QueueState = 98,
+        /// OutOfRange = this session has taken no item that is not done.
         QueueTaskDone = 99,
         /// time; TimedOut.
         QueueJoin = 100,
-        /// No more puts; gets end with Closed when it is empty.
+        /// u8 1 = what is in it goes. No more puts; gets end with Closed when it is empty. -> number that went.
         QueueShutdown = 101,
 
-        // Lock, RLock; conditions of them.
-        /// time -> u8 1 = its owner died. TimedOut, Deadlock.
+        // Lock, RLock; what is done to a condition goes to its lock, with the number of the condition.
+        /// time -> u8 1 = an owner died. TimedOut, Deadlock, OutOfRange = too many levels.
         LockAcquire = 112,
-        /// NotHeld.
+        /// u8 1 = in a panic: what it guards may be half written. NotHeld.
         LockRelease = 113,
         /// -> u8 1 = somebody has it.
         LockIsLocked = 114,
         /// The owner says that what the lock guards is whole again. NotHeld.
         LockMarkConsistent = 115,
-        /// time -> u8 1 = notified, 0 = time was up; u8 1 = the owner of the lock died. The lock is the caller's again either
-        /// way. NotHeld.
+        /// condition, time -> u8 1 = notified, 0 = time was up; u8 1 = an owner of the lock died. The lock is the caller's
+        /// again either way. NotHeld.
         ConditionWait = 116,
-        /// number of waiters to wake -> number that were woken. NotHeld.
+        /// condition, number of waiters to wake -> number that were woken.
         ConditionNotify = 117,
+        /// To the condition itself. -> the object that is its lock.
+        ConditionLock = 118,
 
         // Semaphore, Event, Barrier.
         /// time; TimedOut.
         SemaphoreAcquire = 128,
-        /// OutOfRange = more than a bounded one had. A permit of this session, or else a new one.
+        /// u8 1 = a permit that this session has (NotHeld), 0 = one more (OutOfRange = there are as many as may be).
         SemaphoreRelease = 129,
-        /// -> number.
-        SemaphoreValue = 130,
-        EventSet = 131,
-        EventClear = 132,
+        /// A permit that this session has is nobody's: only a release makes up for it. NotHeld.
+        SemaphoreForget = 130,
+        /// -> permits to take, most that there may be.
+        SemaphoreValue = 131,
+        EventSet = 132,
+        EventClear = 133,
         /// -> u8.
-        EventIsSet = 133,
+        EventIsSet = 134,
         /// time; TimedOut.
-        EventWait = 134,
-        /// time -> index of the caller. Broken -> pid of who broke it or 0. A time that is up breaks it: TimedOut.
-        BarrierWait = 135,
-        BarrierAbort = 136,
-        BarrierReset = 137,
-        /// -> number waiting, u8 broken.
-        BarrierState = 138,
+        EventWait = 135,
+        /// time -> index of the caller. Broken -> u8 [`Breach`], u32 pid of who died or 0. A time that is up breaks it: TimedOut.
+        BarrierWait = 136,
+        BarrierAbort = 137,
+        /// u8 1 = only if it is broken; Done, or Nothing = it was not.
+        BarrierReset = 138,
+        /// -> parties, number waiting; u8 broken.
+        BarrierState = 139,
     }
 }
 
@@ -217,6 +226,8 @@ codes! {
         Closed = 12,
         /// The server could not; a text follows as bytes.
         Failed = 13,
+        /// To [`Op::Abandon`], and to nothing else.
+        Abandoned = 14,
     }
 }
 
@@ -258,6 +269,17 @@ codes! {
         Waiting = 3,
         /// Links of one session.
         Links = 4,
+    }
+}
+
+codes! {
+    /// What broke a barrier.
+    Breach {
+        /// A party was cut off while it waited, mostly because it died.
+        Died = 1,
+        TimedOut = 2,
+        Aborted = 3,
+        Reset = 4,
     }
 }
 

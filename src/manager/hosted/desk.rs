@@ -43,7 +43,7 @@ pub(in crate::manager) struct Desk {
     pub(in crate::manager) woken: Vec<(Ticket, Vec<u8>)>,
     /// Objects that were stored in a value, each time they were.
     pub(in crate::manager) stored: Vec<ObjectId>,
-    /// Objects that are in one value less, each time.
+    /// Objects that are in one value less, each time. Counted last: what goes from one place to another stays.
     pub(in crate::manager) dropped: Vec<ObjectId>,
     /// Objects that the answer names: who gets it has a reference to each, each time.
     pub(in crate::manager) given: Vec<(SessionId, ObjectId)>,
@@ -89,6 +89,19 @@ impl Desk {
         self.taken.push((session, size as i64));
         self.stored.extend(value.references());
         Some(Stored::new(session, value))
+    }
+
+    /// Appends a stored value to the answer of a call of `session` that waits no longer.
+    pub(in crate::manager) fn hand(&mut self, ticket: Ticket, session: SessionId, value: &Stored) {
+        self.wake(ticket, Answer::Done).put_value(value.references(), value.bytes());
+        self.given.extend(value.references().iter().map(|id| (session, *id)));
+    }
+
+    /// Keeps a value that `session` was given and has never seen. It is charged with it, whatever its budget.
+    pub(in crate::manager) fn take_back(&mut self, session: SessionId, value: ValueRef<'_>) -> Stored {
+        self.taken.push((session, value.size() as i64));
+        self.stored.extend(value.references());
+        Stored::new(session, value)
     }
 
     /// A stored value goes.

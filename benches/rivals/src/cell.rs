@@ -86,6 +86,8 @@ pub enum Unit {
     Gigabytes,
     /// No operations, but how much sooner than by one alone.
     Times,
+    /// No operations, but what share of a processor is used.
+    Percent,
 }
 
 impl Unit {
@@ -96,14 +98,14 @@ impl Unit {
             Unit::Milliseconds => 1e3 / rate,
             Unit::Millions => rate / 1e6,
             Unit::Gigabytes => rate * size.0 as f64 / 1e9,
-            Unit::Times => rate,
+            Unit::Times | Unit::Percent => rate,
         }
     }
 
     /// Above 1 if ours is the better one.
     pub fn ratio(self, ours: f64, theirs: f64) -> f64 {
         match self {
-            Unit::Microseconds | Unit::Milliseconds => theirs / ours,
+            Unit::Microseconds | Unit::Milliseconds | Unit::Percent => theirs / ours,
             Unit::Millions | Unit::Gigabytes | Unit::Times => ours / theirs,
         }
     }
@@ -117,6 +119,7 @@ impl fmt::Display for Unit {
             Unit::Millions => "M/s",
             Unit::Gigabytes => "GB/s",
             Unit::Times => "x",
+            Unit::Percent => "%",
         })
     }
 }

@@ -12,7 +12,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::processors::{Placement, Side};
 
@@ -28,7 +28,8 @@ pub enum Crew {
 
 /// What one of a crew does, for ever.
 pub struct Job {
-    pub side: Side,
+    /// None if the processors of both sides are open to it.
+    pub side: Option<Side>,
     pub work: Box<dyn FnOnce(Desk) + Send>,
 }
 
@@ -87,20 +88,25 @@ impl Crew {
 
     fn start(self, desk: Desk, placement: Placement, job: Job) {
         let work = move || {
-            placement.pin(job.side);
+            job.side.map_or_else(|| placement.confine(), |side| placement.pin(side));
             (job.work)(desk);
         };
         match self {
             Crew::Threads => _ = thread::spawn(work),
-            // SAFETY: a crew of processes is started by the only thread of a fresh process, which holds no locks.
-            Crew::Processes => match unsafe { fork() }.expect("one process more") {
-                ForkResult::Parent { .. } => {}
-                ForkResult::Child => {
-                    prctl::set_pdeathsig(Signal::SIGKILL).expect("a signal");
-                    work();
-                    std::process::exit(1);
-                }
-            },
+            Crew::Processes => _ = process(work),
+        }
+    }
+}
+
+/// Starts a process that does this work, which does not end before the repetition, and ends with its parent.
+pub fn process(work: impl FnOnce()) -> Pid {
+    // SAFETY: a process is started by the only thread of a fresh process, which holds no locks.
+    match unsafe { fork() }.expect("one process more") {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            prctl::set_pdeathsig(Signal::SIGKILL).expect("a signal");
+            work();
+            std::process::exit(1);
         }
     }
 }

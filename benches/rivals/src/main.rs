@@ -3,6 +3,7 @@
 mod calls;
 mod cell;
 mod crew;
+mod errands;
 mod figure;
 mod link;
 mod links;
@@ -13,6 +14,7 @@ mod processors;
 mod record;
 mod repetition;
 mod report;
+mod store;
 mod work;
 
 use options::Options;

@@ -55,7 +55,7 @@ fn job<L: Link>(link: &'static L, side: Side, parties: usize, task: Task, work: 
         desk.meet(parties);
         work(end, task.size.0, desk);
     };
-    Job { side, work: Box::new(work) }
+    Job { side: Some(side), work: Box::new(work) }
 }
 
 fn ask(mut end: impl End, size: usize, desk: Desk) {

@@ -1,16 +1,20 @@
 """The works of the benches in Python: python.py WORK SIZE PLACEMENT prints operations per second."""
 
 import ctypes
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing.managers import SyncManager
 
 WARM_UP, WINDOW = 0.05, 0.1
 BOUND = 2000
 WORKERS = 4
+KEYS = 1000
+BOTH = None  # sides
 RECORD = (1, 1, 2.5, (3,) * 6, b"sixteen letters.")
 
 context = multiprocessing.get_context("fork")
@@ -22,6 +26,8 @@ def die_with_parent():
 
 
 def pin(side):
+    if side is BOTH:
+        return confine()
     os.sched_setaffinity(0, {processors[side if PLACEMENT == "two" else 0]})
 
 
@@ -38,6 +44,7 @@ def start(side, work, *arguments):
 
     process = context.Process(target=run, daemon=True)
     process.start()
+    return process
 
 
 def rate(call):
@@ -70,18 +77,18 @@ def consume(receive, count):
         count.value = done
 
 
-def crowd(producers, consumers, send, receive, message):
+def crowd(producers, consumers, send, receive, message, side=1):
     """Messages per second from many to many, counted by those who get them."""
     counts = [context.RawValue("Q") for _ in range(consumers)]
-    for count in counts:
-        start(1, consume, receive, count)
-    for _ in range(producers):
-        start(0, produce, send, message)
+    crew = [start(side, consume, receive, count) for count in counts]
+    crew += [start(0, produce, send, message) for _ in range(producers)]
     time.sleep(WARM_UP)
     begin, before = time.perf_counter(), sum(count.value for count in counts)
     time.sleep(WINDOW)
-    done = sum(count.value for count in counts) - before
-    return done / (time.perf_counter() - begin)
+    done, end = sum(count.value for count in counts) - before, time.perf_counter()
+    for process in crew:
+        process.kill()
+    return done / (end - begin)
 
 
 def pipe_round_trip():
@@ -185,6 +192,50 @@ def executor(kind, count):
     return count * rate(call)
 
 
+def manager():
+    """Its server on the second processor."""
+
+    def prepare():
+        die_with_parent()
+        pin(1)
+
+    server = SyncManager(ctx=context)
+    server.start(prepare)
+    pin(0)
+    return server
+
+
+def manager_dict(server):
+    """With a thousand values, whose keys are asked for in turns."""
+    values = server.dict({key: bytes(SIZE) for key in range(KEYS)})
+    return values, itertools.cycle(range(KEYS))
+
+
+def manager_get():
+    server = manager()
+    values, keys = manager_dict(server)
+    return rate(lambda: values[next(keys)])
+
+
+def manager_set():
+    server = manager()
+    values, keys = manager_dict(server)
+    value = bytes(SIZE)
+    return rate(lambda: values.__setitem__(next(keys), value))
+
+
+def manager_get_by_four():
+    server = manager()
+    values, keys = manager_dict(server)
+    return crowd(0, 4, None, lambda: values[next(keys)], None, BOTH)
+
+
+def manager_proxy():
+    """Made with what it stands for, and dropped with it."""
+    server = manager()
+    return rate(server.dict)
+
+
 WORKS = {
     "pipe_round_trip": pipe_round_trip,
     "pipe_one_way": pipe_one_way,
@@ -204,6 +255,10 @@ WORKS = {
     "executor_of_processes_many": lambda: executor(ProcessPoolExecutor, 1_000),
     "executor_of_threads": lambda: executor(ThreadPoolExecutor, 1),
     "executor_of_threads_many": lambda: executor(ThreadPoolExecutor, 1_000),
+    "manager_get": manager_get,
+    "manager_set": manager_set,
+    "manager_get_by_four": manager_get_by_four,
+    "manager_proxy": manager_proxy,
 }
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 mod connection;
 mod executor;
+mod manager;
 mod pool;
 mod process;
 mod queue;
@@ -9,7 +10,8 @@ mod queue;
 use crate::cell::Cell;
 
 pub fn cells() -> Vec<Cell> {
-    let parts = [connection::cells, queue::cells, process::cells, pool::cells, executor::cells];
+    let parts =
+        [connection::cells, queue::cells, process::cells, pool::cells, executor::cells, manager::cells];
     parts.into_iter().flat_map(|cells| cells()).collect()
 }
 

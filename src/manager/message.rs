@@ -28,14 +28,14 @@ pub(super) const HEADER: usize = 16;
 pub(super) type ObjectId = u64;
 
 macro_rules! codes {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $code:literal,)* }) => {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident = $code:literal,)* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u8)]
-        pub(super) enum $name { $($(#[$doc])* $variant = $code,)* }
+        $vis enum $name { $($(#[$doc])* $variant = $code,)* }
 
         impl $name {
-            pub(super) fn of(code: u8) -> Option<$name> {
+            pub(in crate::manager) fn of(code: u8) -> Option<$name> {
                 match code {
                     $($code => Some($name::$variant),)*
                     _ => None,
@@ -47,10 +47,11 @@ macro_rules! codes {
 
 codes! {
     /// What a client can ask for: `arguments -> what Done has`. Those with a time may wait.
-    Op {
+    pub(in crate::manager) enum Op {
         // Links and objects.
         /// The first request of a link: version as a number, session or 0, secret of that session (16 bytes) ->
-        /// instance of the server (16 bytes), session, its secret (16 bytes).
+        /// instance of the server (16 bytes), session, its secret (16 bytes), bytes of the largest message it takes.
+        /// Nothing = there is no such session.
         Hello = 1,
         /// What a new object of a [`Kind`] is made of: u8 kind, name as bytes (empty = none), arguments of the kind. The
         /// one with that name, if there is one -> its number. The session has a reference to it.
@@ -59,9 +60,9 @@ codes! {
         Retain = 3,
         /// One reference of this session less. Never answered.
         Release = 4,
-        /// A reference on its way to another session, for so many nanoseconds -> ticket.
+        /// A reference on its way to another session, for so many nanoseconds -> ticket, a number.
         Lend = 5,
-        /// Ticket. The reference is this session's now.
+        /// Ticket of the object. The reference is this session's now.
         Claim = 6,
         /// Name as bytes. The name is free again; the object goes with its last reference.
         Remove = 7,
@@ -82,6 +83,9 @@ codes! {
         /// clock. If it still waits it is given up, without an answer; if it was answered, what it gave comes back:
         /// a lock, a permit, an item. The answer is Abandoned, by which the client finds the end of what was too late.
         Abandon = 14,
+        /// u8 kind, name as bytes: the object of that name -> its number. The session has a reference to it. NoSuchName,
+        /// OtherKind.
+        Open = 15,
 
         // Dict, Namespace.
         /// key as bytes -> value; Nothing.
@@ -203,7 +207,7 @@ codes! {
 
 codes! {
     /// What the server says to a request.
-    Answer {
+    pub(in crate::manager) enum Answer {
         /// It is done; what follows is what the op has.
         Done = 0,
         /// There is no such key, element, entry.
@@ -233,7 +237,7 @@ codes! {
 
 codes! {
     /// What an object is. Arguments of [`Op::Create`] behind it.
-    Kind {
+    pub(in crate::manager) enum Kind {
         Dict = 1,
         List = 2,
         /// A dict with text keys and values of any types.
@@ -260,7 +264,7 @@ codes! {
 
 codes! {
     /// What a client has only so much of.
-    Budget {
+    pub enum Budget {
         /// Bytes of values that it stored.
         Bytes = 1,
         /// Objects that it has references to.
@@ -274,7 +278,7 @@ codes! {
 
 codes! {
     /// What broke a barrier.
-    Breach {
+    pub(in crate::manager) enum Breach {
         /// A party was cut off while it waited, mostly because it died.
         Died = 1,
         TimedOut = 2,
@@ -285,7 +289,7 @@ codes! {
 
 codes! {
     /// The integer that an Add adds to, as the codec stores it.
-    Integer {
+    pub(in crate::manager) enum Integer {
         U8 = 1,
         U16 = 2,
         U32 = 3,

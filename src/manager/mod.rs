@@ -6,5 +6,6 @@
 //! 4. `error`: why a call failed.
 #![allow(dead_code)] // until all rooms are furnished
 
+mod error;
 mod hosted;
 mod message;

@@ -7,7 +7,7 @@
 //! number    u64, little end first; an index is an i64
 //! time      number: nanoseconds that the call may wait; the largest = for ever, 0 = not at all
 //! bytes     u32 length | bytes
-//! value     u32 number of references | u32 length | references, each an object's number | bytes
+//! value     u32 number of references | u32 length | references, each an object's number | bytes, which name a reference by its place
 //! many      u32 count | the elements
 //! ```
 //!
@@ -68,8 +68,8 @@ codes! {
         Remove = 7,
         /// -> many of: name as bytes, u8 kind, object.
         Names = 8,
-        /// Many requests without op Batch and without waiting ones, each as bytes with its header -> many answers, each as
-        /// bytes. Nothing of another client comes between.
+        /// Many requests to objects without waiting ones, each as bytes with its header -> many answers, each as bytes. A
+        /// release in it is answered Done. Nothing of another client comes between.
         Batch = 9,
         /// -> [`Statistics`](super::Statistics), as the codec has them.
         Statistics = 10,
@@ -215,7 +215,7 @@ codes! {
         TimedOut = 2,
         /// There is no such object here (any more).
         Gone = 3,
-        /// The object is of another kind; u8 its kind follows.
+        /// The object is of another kind, which does not have the op; u8 its kind follows.
         OtherKind = 4,
         /// There is no such name.
         NoSuchName = 5,
@@ -300,6 +300,57 @@ codes! {
         I32 = 8,
         I64 = 9,
         I128 = 10,
+    }
+}
+
+impl Kind {
+    /// Whether objects of this kind answer `op`.
+    #[inline]
+    pub(super) fn has(self, op: Op) -> bool {
+        match op as u8 {
+            32..64 => matches!(self, Kind::Dict | Kind::Namespace),
+            64..96 => self == Kind::List || matches!(self, Kind::Value | Kind::Array) && op.keeps_length(),
+            96..99 | 101 => matches!(self, Kind::Queue | Kind::JoinableQueue),
+            99 | 100 => self == Kind::JoinableQueue,
+            112..118 => matches!(self, Kind::Lock | Kind::RLock),
+            118..128 => self == Kind::Condition,
+            128..132 => self == Kind::Semaphore,
+            132..136 => self == Kind::Event,
+            136.. => self == Kind::Barrier,
+            _ => false,
+        }
+    }
+
+    /// Whether calls of it may wait, or hold something that ends with their client.
+    #[inline]
+    pub(super) fn has_stakes(self) -> bool {
+        !matches!(self, Kind::Dict | Kind::Namespace | Kind::List | Kind::Value | Kind::Array)
+    }
+}
+
+impl Op {
+    /// Whether a list is as long after it as it was before. A splice is asked itself.
+    fn keeps_length(self) -> bool {
+        !matches!(
+            self,
+            Op::ListPush | Op::ListInsert | Op::ListExtend | Op::ListPop | Op::ListRemove | Op::ListClear
+        )
+    }
+
+    /// Whether it has a time.
+    #[inline]
+    pub(super) fn may_wait(self) -> bool {
+        matches!(
+            self,
+            Op::QueuePut
+                | Op::QueueGet
+                | Op::QueueJoin
+                | Op::LockAcquire
+                | Op::ConditionWait
+                | Op::SemaphoreAcquire
+                | Op::EventWait
+                | Op::BarrierWait
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 use ipc_sync::Deadline;
 
 use super::Stored;
+use super::stored::charge;
 use crate::manager::message::{Answer, Budget, ObjectId, ValueRef, Write};
 
 /// A client: all links of one process. Never used twice by one server.
@@ -51,6 +52,8 @@ pub(in crate::manager) struct Desk {
     pub(in crate::manager) taken: Vec<(SessionId, i64)>,
     /// Bytes that the calling session may still store.
     pub(in crate::manager) allowance: u64,
+    /// Bytes that the answer may have.
+    pub(in crate::manager) room: usize,
 }
 
 impl Desk {
@@ -62,12 +65,29 @@ impl Desk {
         &mut self.answer
     }
 
+    /// The answer is `answer`, and nothing belongs to it.
+    #[inline]
+    pub(in crate::manager) fn tell(&mut self, answer: Answer) {
+        self.say(answer);
+    }
+
     /// The call of `ticket` waits no longer; what belongs to its answer may be appended.
     pub(in crate::manager) fn wake(&mut self, ticket: Ticket, answer: Answer) -> &mut Vec<u8> {
         self.woken.push((ticket, vec![answer as u8]));
         // Just pushed.
         let (_, message) = self.woken.last_mut().unwrap_or_else(|| unreachable!());
         message
+    }
+
+    /// Whether a value of so many bytes has room in the answer; if not, the answer says so. A value that leaves its object
+    /// is asked for before it does.
+    #[inline]
+    pub(in crate::manager) fn has_room(&mut self, size: usize) -> bool {
+        let has_room = self.answer.len() + size <= self.room;
+        if !has_room {
+            self.say(Answer::Failed).put_bytes(b"the answer would be too large");
+        }
+        has_room
     }
 
     /// Appends a stored value to the answer of the call itself, which `session` made.
@@ -77,18 +97,96 @@ impl Desk {
         self.given.extend(value.references().iter().map(|id| (session, *id)));
     }
 
+    /// Appends a stored value to the answer, if there is room; else the answer says that there is none.
+    #[inline]
+    pub(in crate::manager) fn give_if_room(&mut self, session: SessionId, value: &Stored) -> bool {
+        let has_room = self.has_room(value.size());
+        if has_room {
+            self.give(session, value);
+        }
+        has_room
+    }
+
+    /// The answer is `answer` and a stored value, if there is room for it.
+    #[inline]
+    pub(in crate::manager) fn answer_value(
+        &mut self,
+        answer: Answer,
+        session: SessionId,
+        value: &Stored,
+    ) -> bool {
+        self.say(answer);
+        self.give_if_room(session, value)
+    }
+
+    /// `value` comes in place of what is stored; the answer says so, or that the budget does not suffice.
+    #[inline]
+    pub(in crate::manager) fn replace(
+        &mut self,
+        session: SessionId,
+        stored: &mut Stored,
+        value: ValueRef<'_>,
+    ) {
+        if stored.overwrite(session, value) {
+            self.tell(Answer::Done);
+        } else if let Some(kept) = self.keep(session, value) {
+            self.discard(std::mem::replace(stored, kept));
+            self.tell(Answer::Done);
+        }
+    }
+
+    /// As [`replace`](Desk::replace), and the answer has what was there.
+    pub(in crate::manager) fn exchange(
+        &mut self,
+        session: SessionId,
+        stored: &mut Stored,
+        value: ValueRef<'_>,
+    ) {
+        self.tell(Answer::Done);
+        if !self.has_room(stored.size()) {
+            return;
+        }
+        if let Some(kept) = self.keep(session, value) {
+            let former = std::mem::replace(stored, kept);
+            self.give(session, &former);
+            self.discard(former);
+        }
+    }
+
     /// Keeps a value that `session` sent; `None` = its budget is used up, and the answer says so.
     #[inline]
     pub(in crate::manager) fn keep(&mut self, session: SessionId, value: ValueRef<'_>) -> Option<Stored> {
-        let size = value.size() as u64;
-        if size > self.allowance {
-            self.say(Answer::Exhausted).put_u8(Budget::Bytes as u8);
-            return None;
+        self.charge(session, charge(value.size())).then(|| {
+            self.stored.extend(value.references());
+            Stored::new(session, value)
+        })
+    }
+
+    /// Charges `session`, which calls, with so many bytes; false = its budget is used up, and the answer says so.
+    #[inline]
+    pub(in crate::manager) fn charge(&mut self, session: SessionId, bytes: usize) -> bool {
+        let fits = self.affords(bytes);
+        if fits {
+            self.allowance -= bytes as u64;
+            self.taken.push((session, bytes as i64));
         }
-        self.allowance -= size;
-        self.taken.push((session, size as i64));
-        self.stored.extend(value.references());
-        Some(Stored::new(session, value))
+        fits
+    }
+
+    /// Whether the caller can store so many bytes; if not, the answer says so.
+    #[inline]
+    pub(in crate::manager) fn affords(&mut self, bytes: usize) -> bool {
+        let fits = bytes as u64 <= self.allowance;
+        if !fits {
+            self.say(Answer::Exhausted).put_u8(Budget::Bytes as u8);
+        }
+        fits
+    }
+
+    /// `session` was charged with so many bytes that are free now.
+    #[inline]
+    pub(in crate::manager) fn refund(&mut self, session: SessionId, bytes: usize) {
+        self.taken.push((session, -(bytes as i64)));
     }
 
     /// Appends a stored value to the answer of a call of `session` that waits no longer.
@@ -99,7 +197,7 @@ impl Desk {
 
     /// Keeps a value that `session` was given and has never seen. It is charged with it, whatever its budget.
     pub(in crate::manager) fn take_back(&mut self, session: SessionId, value: ValueRef<'_>) -> Stored {
-        self.taken.push((session, value.size() as i64));
+        self.taken.push((session, charge(value.size()) as i64));
         self.stored.extend(value.references());
         Stored::new(session, value)
     }
@@ -107,7 +205,7 @@ impl Desk {
     /// A stored value goes.
     #[inline]
     pub(in crate::manager) fn discard(&mut self, value: Stored) {
-        self.taken.push((value.owner(), -(value.size() as i64)));
+        self.refund(value.owner(), charge(value.size()));
         self.dropped.extend_from_slice(value.references());
     }
 }

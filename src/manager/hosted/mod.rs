@@ -4,12 +4,16 @@
 //! writes its answers on the [`Desk`], which the server clears after each call.
 
 mod desk;
+mod dict;
+mod integer;
+mod list;
+mod page;
 mod stored;
 
 pub(super) use desk::{Caller, Desk, SessionId, Ticket, Verdict};
 pub(super) use stored::Stored;
 
-use super::message::{Malformed, Op, Reader};
+use super::message::{Kind, Malformed, Op, Reader};
 
 /// Why a call waits no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +24,21 @@ pub(super) enum End {
 }
 
 /// What each kind of object does for the server.
-pub(super) trait Hosted {
-    /// Answers `op` on the desk, or keeps `caller.ticket` in a row of its own and says until when.
+pub(super) trait Hosted: Sized {
+    /// A new object of `kind`, which is one of its own. `None` = the answer on the desk says why not.
+    ///
+    /// # Errors
+    ///
+    /// The arguments are not of the grammar.
+    fn create(
+        kind: Kind,
+        caller: Caller,
+        arguments: Reader<'_>,
+        desk: &mut Desk,
+    ) -> Result<Option<Self>, Malformed>;
+
+    /// Answers `op`, which its kind has ([`Kind::has`]), on the desk, or keeps `caller.ticket` in a row of its own and says
+    /// until when.
     ///
     /// # Errors
     ///
@@ -47,4 +64,49 @@ pub(super) trait Hosted {
 
     /// The object goes: everything stored in it is given back to the desk.
     fn clear(&mut self, desk: &mut Desk);
+}
+
+/// Makes one type of all types of objects: the name of the type, and the kinds that it is.
+macro_rules! objects {
+    ($($object:ident($type:ty): $($kind:ident)|+;)*) => {
+        /// Any object of a server. A condition is none: it is a row of its lock.
+        #[derive(Debug)]
+        pub(super) enum Object { $($object($type),)* }
+
+        impl Hosted for Object {
+            fn create(kind: Kind, caller: Caller, arguments: Reader<'_>, desk: &mut Desk) -> Result<Option<Self>, Malformed> {
+                match kind {
+                    $($(Kind::$kind)|+ => Ok(<$type>::create(kind, caller, arguments, desk)?.map(Object::$object)),)*
+                    #[allow(unreachable_patterns)]
+                    _ => Err(Malformed),
+                }
+            }
+
+            #[inline]
+            fn call(&mut self, op: Op, caller: Caller, arguments: Reader<'_>, desk: &mut Desk) -> Result<Verdict, Malformed> {
+                match self { $(Object::$object(object) => object.call(op, caller, arguments, desk),)* }
+            }
+
+            fn give_up(&mut self, ticket: Ticket, end: End, desk: &mut Desk) {
+                match self { $(Object::$object(object) => object.give_up(ticket, end, desk),)* }
+            }
+
+            fn undo(&mut self, op: Op, caller: Caller, answer: Reader<'_>, desk: &mut Desk) {
+                match self { $(Object::$object(object) => object.undo(op, caller, answer, desk),)* }
+            }
+
+            fn bury(&mut self, session: SessionId, desk: &mut Desk) {
+                match self { $(Object::$object(object) => object.bury(session, desk),)* }
+            }
+
+            fn clear(&mut self, desk: &mut Desk) {
+                match self { $(Object::$object(object) => object.clear(desk),)* }
+            }
+        }
+    };
+}
+
+objects! {
+    Dict(dict::Dict): Dict | Namespace;
+    List(list::List): List | Value | Array;
 }

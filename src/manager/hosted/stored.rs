@@ -3,6 +3,14 @@
 use super::SessionId;
 use crate::manager::message::{ObjectId, ValueRef};
 
+/// Memory that a value takes beside its bytes, about.
+const OVERHEAD: usize = 64;
+
+/// What a session is charged with for a value that takes `size` bytes in a message.
+pub(super) fn charge(size: usize) -> usize {
+    size + OVERHEAD
+}
+
 /// Bytes, the objects that they refer to, and who stored them.
 #[derive(Debug)]
 pub(in crate::manager) struct Stored {
@@ -21,6 +29,22 @@ impl Stored {
         &self.bytes
     }
 
+    /// Takes the bytes of a value that `session` sent, if that changes nothing but bytes.
+    #[inline]
+    pub(super) fn overwrite(&mut self, session: SessionId, value: ValueRef<'_>) -> bool {
+        let fits = self.bytes.len() == value.bytes.len() && self.owner == session;
+        let plain = self.references.is_empty() && value.references().len() == 0;
+        if fits && plain {
+            self.bytes.copy_from_slice(value.bytes);
+        }
+        fits && plain
+    }
+
+    /// Other bytes, as many as it has, in place of them.
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        self.bytes.copy_from_slice(bytes);
+    }
+
     pub(in crate::manager) fn references(&self) -> &[ObjectId] {
         &self.references
     }
@@ -29,7 +53,7 @@ impl Stored {
         self.owner
     }
 
-    /// What it is charged with.
+    /// What it takes in a message.
     pub(in crate::manager) fn size(&self) -> usize {
         8 + 8 * self.references.len() + self.bytes.len()
     }

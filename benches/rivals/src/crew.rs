@@ -54,9 +54,23 @@ struct Board {
 struct Count(AtomicU64);
 
 impl Desk {
+    /// One that is not counted at.
+    pub fn new() -> Desk {
+        Desk { board: Board::shared(), number: 0 }
+    }
+
     /// Waits until all have come so far.
     pub fn meet(&self, parties: usize) {
+        self.arrive();
+        self.wait_for(parties);
+    }
+
+    /// Tells that one more has come so far.
+    pub fn arrive(&self) {
         self.board.arrived.fetch_add(1, SeqCst);
+    }
+
+    pub fn wait_for(&self, parties: usize) {
         while self.board.arrived.load(SeqCst) < parties {
             thread::yield_now();
         }

@@ -18,7 +18,7 @@ const BATCH: usize = 100;
 
 const IDLE_CLIENTS: usize = 1000;
 
-/// How long the idle ones are looked at, once they are connected for as long.
+/// How long the idle ones are looked at, after as long without a look.
 const IDLE: Duration = Duration::from_millis(1500);
 
 /// What an idle server uses can not be told more finely; it keeps ratios finite.
@@ -108,18 +108,30 @@ fn check(key: u64, value: &[u8], size: usize) {
 /// What share of a processor, in percent, the server uses for many who are connected and want nothing.
 pub fn idle<S: Store>(task: Task) -> Result<f64, String> {
     let store: &'static S = Box::leak(Box::new(S::create()?));
-    let server = process(move || {
-        task.placement.pin(Side::Right);
-        store.serve();
-    });
-    task.placement.pin(Side::Left);
-    let clients: Vec<S::Client> = (0..IDLE_CLIENTS).map(|_| store.connect()).collect();
+    let at = |side, work: &dyn Fn()| {
+        process(|| {
+            task.placement.pin(side);
+            work();
+        })
+    };
+    let server = at(Side::Right, &|| store.serve());
+    let desk = Desk::new();
+    (0..IDLE_CLIENTS).for_each(|_| _ = at(Side::Left, &|| stay_connected(store, desk)));
+    desk.wait_for(IDLE_CLIENTS);
     thread::sleep(IDLE);
     let (start, before) = (Instant::now(), seconds_of(server.as_raw())?);
     thread::sleep(IDLE);
     let used = (seconds_of(server.as_raw())? - before) / start.elapsed().as_secs_f64();
-    drop(clients);
     Ok((used * 100.0).max(LEAST_SHARE))
+}
+
+fn stay_connected<S: Store>(store: &S, desk: Desk) {
+    let mut client = store.connect();
+    client.set(0, &[7; 8]);
+    desk.arrive();
+    loop {
+        thread::park();
+    }
 }
 
 /// What all threads of a process have used of the processors so far.

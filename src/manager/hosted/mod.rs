@@ -3,12 +3,21 @@
 //! An object answers calls, lets them wait, and gives up what a dead client held. It never sees a link or a clock: it
 //! writes its answers on the [`Desk`], which the server clears after each call.
 
+mod barrier;
+mod condition;
 mod desk;
 mod dict;
+mod event;
 mod integer;
 mod list;
+mod lock;
 mod page;
+mod queue;
+mod row;
+mod semaphore;
 mod stored;
+#[cfg(test)]
+mod tests;
 
 pub(super) use desk::{Caller, Desk, SessionId, Ticket, Verdict};
 pub(super) use stored::Stored;
@@ -69,7 +78,7 @@ pub(super) trait Hosted: Sized {
 /// Makes one type of all types of objects: the name of the type, and the kinds that it is.
 macro_rules! objects {
     ($($object:ident($type:ty): $($kind:ident)|+;)*) => {
-        /// Any object of a server. A condition is none: it is a row of its lock.
+        /// Any object of a server.
         #[derive(Debug)]
         pub(super) enum Object { $($object($type),)* }
 
@@ -109,4 +118,10 @@ macro_rules! objects {
 objects! {
     Dict(dict::Dict): Dict | Namespace;
     List(list::List): List | Value | Array;
+    Queue(queue::Queue): Queue | JoinableQueue;
+    Lock(lock::Lock): Lock | RLock;
+    Condition(condition::Condition): Condition;
+    Semaphore(semaphore::Semaphore): Semaphore;
+    Event(event::Event): Event;
+    Barrier(barrier::Barrier): Barrier;
 }

@@ -247,6 +247,29 @@ impl Connection {
         self.receiver.recv_with(f)
     }
 
+    /// As [`recv_with`](Connection::recv_with), if a message is there already, whole. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// As [`Receiver::try_recv_with`].
+    #[inline]
+    pub fn try_recv_with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, TryRecvError> {
+        self.receiver.try_recv_with(f)
+    }
+
+    /// As [`recv_with`](Connection::recv_with); waits `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`Receiver::recv_with_timeout`].
+    pub fn recv_with_timeout<R>(
+        &self,
+        timeout: Duration,
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, TryRecvError> {
+        self.receiver.recv_with_timeout(timeout, f)
+    }
+
     /// Receives a value; waits until a message is there. See [`Receiver::recv`].
     ///
     /// # Errors

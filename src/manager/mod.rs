@@ -6,6 +6,9 @@
 //! 4. `error`: why a call failed.
 #![allow(dead_code, unused_imports)] // until all rooms are furnished
 
+mod client;
 mod error;
 mod hosted;
+mod link;
 mod message;
+mod proxy;

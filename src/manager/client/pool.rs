@@ -1,0 +1,269 @@
+//! The session of this process with a server, and its links that nobody uses at the moment.
+//!
+//! A call takes a link and puts it back, so that a thread that waits holds up no other. The link that was used last is used
+//! next: its memory is warm, and the server looks at it most. A session lives as long as one of its links. A link that the
+//! server closed is the end of its session here: nobody asks whether the server died or let go.
+
+use std::time::Duration;
+
+use ipc_pipe::TryRecvError;
+use parking_lot::Mutex;
+
+use super::endpoint::{Endpoint, Unreached};
+use super::seat::{self, Seat};
+use crate::manager::error::CallError;
+use crate::manager::link::Link;
+use crate::manager::message::{Answer, Header, ObjectId, Op, Reader, VERSION, Write};
+
+/// Links that are kept when nobody uses them.
+const KEEP: usize = 8;
+
+/// How long a server may take to greet.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// How often a session is looked for that goes away at the same moment.
+const TRIES: usize = 3;
+
+/// A session of this process, named by a random number; 0 = none.
+pub(in crate::manager) type Epoch = u64;
+
+/// What a server told this process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Session {
+    pub(super) epoch: Epoch,
+    /// The life of the server.
+    pub(super) instance: u128,
+    number: u64,
+    secret: [u8; 16],
+    /// Bytes of the largest message.
+    pub(super) max_message: usize,
+}
+
+/// The links of one process to one server.
+#[derive(Default)]
+pub(super) struct Pool {
+    links: Mutex<Links>,
+    /// Held by who begins a session.
+    opening: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Links {
+    session: Option<Session>,
+    idle: Vec<Link>,
+    /// Links whose last call was abandoned; the server says when it has heard of that.
+    abandoned: Vec<Link>,
+    /// References to be given back, when there is a link for it.
+    releases: Vec<ObjectId>,
+    /// There was a session.
+    has_met: bool,
+}
+
+impl Pool {
+    /// A link that nobody else uses: an idle one, or a new one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::seat`](super::Client::seat).
+    #[inline]
+    pub(super) fn seat(&self, endpoint: &Endpoint) -> Result<Seat<'_>, CallError> {
+        match self.idle() {
+            Some(seat) => Ok(seat),
+            None => self.open(endpoint),
+        }
+    }
+
+    #[inline]
+    fn idle(&self) -> Option<Seat<'_>> {
+        let mut links = self.links.lock();
+        if links.has_debts() {
+            links.settle();
+        }
+        let link = links.idle.pop()?;
+        links.session.as_ref().map(|session| Seat::new(self, link, session))
+    }
+
+    #[cold]
+    fn open(&self, endpoint: &Endpoint) -> Result<Seat<'_>, CallError> {
+        for _ in 0..TRIES {
+            let session = self.links.lock().session;
+            let opened = match session {
+                Some(session) => self.join(endpoint, session)?,
+                None => self.begin(endpoint)?,
+            };
+            if let Some(seat) = opened {
+                return Ok(seat);
+            }
+        }
+        Err(CallError::ServerDied)
+    }
+
+    /// One more link of the session; `None` = it is over.
+    fn join(&self, endpoint: &Endpoint, session: Session) -> Result<Option<Seat<'_>>, CallError> {
+        let link = self.dial(endpoint)?;
+        match greet(&link, session.number, session.secret)? {
+            Some(_) => {
+                link.set_max_message(session.max_message);
+                Ok(Some(Seat::new(self, link, &session)))
+            }
+            None => {
+                self.forget(session.epoch);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The first link of a session; `None` = somebody else began one meanwhile.
+    fn begin(&self, endpoint: &Endpoint) -> Result<Option<Seat<'_>>, CallError> {
+        let _opening = self.opening.lock();
+        if self.links.lock().session.is_some() {
+            return Ok(self.idle());
+        }
+        let link = self.dial(endpoint)?;
+        let session = greet(&link, 0, [0; 16])?.ok_or(CallError::Protocol)?;
+        link.set_max_message(session.max_message);
+        let mut links = self.links.lock();
+        links.session = Some(session);
+        links.has_met = true;
+        Ok(Some(Seat::new(self, link, &session)))
+    }
+
+    /// A server that was there and is not any more has died.
+    fn dial(&self, endpoint: &Endpoint) -> Result<Link, CallError> {
+        endpoint.dial().map_err(|why| match why {
+            Unreached::Absent(_) if self.links.lock().has_met => CallError::ServerDied,
+            other => other.into(),
+        })
+    }
+
+    /// Whether that is the session.
+    pub(super) fn is(&self, epoch: Epoch) -> bool {
+        self.links.lock().is(epoch)
+    }
+
+    /// The link is idle again.
+    #[inline]
+    pub(super) fn put_back(&self, link: Link, epoch: Epoch) {
+        let mut links = self.links.lock();
+        if links.is(epoch) && links.idle.len() < KEEP {
+            links.idle.push(link);
+        } else {
+            drop(links); // before the link: to close it takes system calls
+        }
+    }
+
+    /// The server will say [`Answer::Abandoned`] on this link.
+    pub(super) fn put_aside(&self, link: Link, epoch: Epoch) {
+        let mut links = self.links.lock();
+        if links.is(epoch) {
+            links.abandoned.push(link);
+        }
+    }
+
+    /// The session is over.
+    pub(super) fn forget(&self, epoch: Epoch) {
+        let mut links = self.links.lock();
+        if links.is(epoch) {
+            let over = std::mem::replace(&mut *links, Links { has_met: true, ..Links::default() });
+            drop(links);
+            drop(over);
+        }
+    }
+
+    /// As [`Client::release`](super::Client::release).
+    pub(super) fn release(&self, epoch: Epoch, object: ObjectId) {
+        let mut links = self.links.lock();
+        if links.is(epoch) {
+            links.releases.push(object);
+            links.settle();
+        }
+    }
+}
+
+impl Links {
+    #[inline]
+    fn is(&self, epoch: Epoch) -> bool {
+        self.session.as_ref().is_some_and(|session| session.epoch == epoch)
+    }
+
+    #[inline]
+    fn has_debts(&self) -> bool {
+        !(self.abandoned.is_empty() && self.releases.is_empty())
+    }
+
+    /// Takes abandoned links back, and gives references back. Does not block.
+    #[cold]
+    fn settle(&mut self) {
+        let Links { idle, abandoned, releases, .. } = self;
+        let mut still = Vec::new();
+        for link in abandoned.drain(..) {
+            match hear(&link) {
+                Heard::Abandoned => idle.push(link),
+                Heard::Nothing => still.push(link),
+                Heard::End => {}
+            }
+        }
+        *abandoned = still;
+        if let Some(link) = idle.last() {
+            while let Some(object) = releases.pop() {
+                if link.try_send_bytes(&release(object)).is_err() {
+                    releases.push(object);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// What came on a link whose call was abandoned.
+enum Heard {
+    Abandoned,
+    Nothing,
+    End,
+}
+
+/// Skips an answer that came too late.
+fn hear(link: &Link) -> Heard {
+    loop {
+        match link.try_recv_with(|answer| answer.first() == Some(&(Answer::Abandoned as u8))) {
+            Ok(true) => return Heard::Abandoned,
+            Ok(false) => {}
+            Err(TryRecvError::Failed(_)) => return Heard::End,
+            Err(_) => return Heard::Nothing,
+        }
+    }
+}
+
+/// The whole request.
+fn release(object: ObjectId) -> Vec<u8> {
+    let mut message = Vec::with_capacity(crate::manager::message::HEADER);
+    Header { op: Op::Release, thread: 0, object }.write(&mut message);
+    message
+}
+
+/// Says Hello. Session 0 = a new one. `None` = there is no such session.
+fn greet(link: &Link, session: u64, secret: [u8; 16]) -> Result<Option<Session>, CallError> {
+    let mut message = Vec::new();
+    Header { op: Op::Hello, thread: 0, object: 0 }.write(&mut message);
+    message.put_number(VERSION.into());
+    message.put_number(session);
+    message.put(&secret);
+    link.send_bytes(&message).map_err(seat::not_sent)?;
+    let answer = link.recv_with_timeout(GREETING, welcome);
+    answer.map_err(seat::not_received)?
+}
+
+fn welcome(message: &[u8]) -> Result<Option<Session>, CallError> {
+    let mut rest = Reader::new(message);
+    match rest.u8().ok().and_then(Answer::of) {
+        Some(Answer::Done) => {}
+        Some(Answer::Nothing) => return Ok(None),
+        Some(other) => return Err(CallError::unexpected(other, rest)),
+        None => return Err(CallError::Protocol),
+    }
+    let (instance, number, secret) = (rest.array()?, rest.number()?, rest.array()?);
+    let max_message = usize::try_from(rest.number()?).unwrap_or(usize::MAX);
+    let epoch = ipc_shm::random_id().map_err(|error| CallError::Link(error.into()))? as u64 | 1;
+    let instance = u128::from_le_bytes(instance);
+    Ok(Some(Session { epoch, instance, number, secret, max_message }))
+}

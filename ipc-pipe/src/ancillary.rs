@@ -15,6 +15,9 @@ pub const MAX_DESCRIPTORS: usize = 253;
 /// Room for a control message with [`MAX_DESCRIPTORS`], aligned for its header.
 const CONTROL: usize = 1040;
 
+/// The kernel's `SO_PASSRIGHTS`.
+const PASS_RIGHTS: libc::c_int = 83;
+
 #[repr(C, align(8))]
 struct Control([MaybeUninit<u8>; CONTROL]);
 
@@ -91,6 +94,23 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8], then: Then) -> i
     // SAFETY: `header` was filled by recvmsg just now and its control buffer is untouched.
     let descriptors = unsafe { adopt(&header) };
     Ok(Received { length, descriptors, truncated: header.msg_flags & libc::MSG_CTRUNC != 0 })
+}
+
+/// From now on the kernel lets nobody send descriptors to `socket`. Linux before 6.16 cannot; there they are closed when the
+/// bytes beside them are read without asking for them.
+pub(crate) fn refuse(socket: BorrowedFd<'_>) {
+    let no: libc::c_int = 0;
+    // SAFETY: the option is a number of this size, alive during the call; a kernel that does not know it says so.
+    unsafe {
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            PASS_RIGHTS,
+            ptr::from_ref(&no).cast(),
+            length,
+        );
+    }
 }
 
 fn header(slice: &mut libc::iovec, control: &mut Control) -> libc::msghdr {

@@ -116,6 +116,8 @@ pub enum SendError {
     Registry(RegistryError),
     /// The memory of the pipe was written over.
     Corrupt,
+    /// The socket of a [`Link`](crate::Link) failed.
+    Io(io::Error),
 }
 
 impl fmt::Display for SendError {
@@ -134,6 +136,7 @@ impl fmt::Display for SendError {
             SendError::InUse { pid } => fmt_in_use(*pid, f),
             SendError::Registry(error) => error.fmt(f),
             SendError::Corrupt => f.write_str("the memory of the pipe is damaged"),
+            SendError::Io(error) => write!(f, "socket: {error}"),
         }
     }
 }
@@ -142,7 +145,7 @@ impl std::error::Error for SendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             SendError::Encode(error) => Some(error),
-            SendError::Descriptors(error) | SendError::Memory(error) => Some(error),
+            SendError::Descriptors(error) | SendError::Memory(error) | SendError::Io(error) => Some(error),
             SendError::Registry(error) => Some(error),
             _ => None,
         }
@@ -280,6 +283,10 @@ pub enum RecvError {
     Registry(RegistryError),
     /// The memory of the pipe was written over.
     Corrupt,
+    /// What came over the socket of a [`Link`](crate::Link) is no message. Nothing behind it can be found: it stays so.
+    Garbled,
+    /// The socket of a [`Link`](crate::Link) failed.
+    Io(io::Error),
 }
 
 impl fmt::Display for RecvError {
@@ -300,6 +307,8 @@ impl fmt::Display for RecvError {
             RecvError::InUse { pid } => fmt_in_use(*pid, f),
             RecvError::Registry(error) => error.fmt(f),
             RecvError::Corrupt => f.write_str("the memory of the pipe is damaged"),
+            RecvError::Garbled => f.write_str("what came is not a message"),
+            RecvError::Io(error) => write!(f, "socket: {error}"),
         }
     }
 }
@@ -309,7 +318,7 @@ impl std::error::Error for RecvError {
         match self {
             RecvError::Decode { error, .. } => Some(error),
             RecvError::Registry(error) => Some(error),
-            RecvError::Memory(error) => Some(error),
+            RecvError::Memory(error) | RecvError::Io(error) => Some(error),
             _ => None,
         }
     }

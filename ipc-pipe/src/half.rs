@@ -23,7 +23,7 @@ use crate::socket::Socket;
 use crate::store::Store;
 
 /// Largest message unless somebody says otherwise.
-const MAX_MESSAGE: usize = 64 << 20;
+pub(crate) const MAX_MESSAGE: usize = 64 << 20;
 
 /// How long a forked child waits for a lock that it may have inherited from a thread that it has not.
 const FORK_PATIENCE: Duration = Duration::from_millis(20);

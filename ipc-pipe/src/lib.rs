@@ -1,6 +1,6 @@
 //! A duplex or simplex pipe between processes: values, bytes and handles.
 //!
-//! What Python has in `multiprocessing.Pipe` and `Connection`. A message is one value, however large; it arrives whole and in
+//! What Python has in `multiprocessing.Pipe`, `Connection`, `Listener` and `Client`. A message is one value, however large; it arrives whole and in
 //! order or not at all. It lies in a ring of shared memory, so that a small one costs no system call as long as both
 //! sides are awake.
 //!
@@ -41,6 +41,13 @@
 //! a message, up to 253 descriptors in one. An end of a pipe *moves*: who sent it has it no more, and what lay
 //! unread in it comes along.
 //!
+//! # Unrelated processes
+//!
+//! The ends of a [`pipe`] start in one process and travel from there. Processes that share nothing yet meet at an [`Address`]: one
+//! has a [`Listener`], others [`connect`], both prove to each other that they have the same [`Key`], and each gets a
+//! [`Link`]. On one machine, between processes of one user, that is a connection like that of a [`pipe`]; else it is a
+//! stream, over TCP to other machines too.
+//!
 //! # What blocks
 //!
 //! A receive waits for a message, unless it is [`try_recv`](Connection::try_recv) or has a time limit, which covers the
@@ -76,22 +83,32 @@
 //!
 //! # What is not done
 //!
-//! - No network, and no names: see `Listener` when it comes. Both ends start in one process and travel from there.
+//! - No protection of what goes over a network: both sides of a [`connect`] know each other, but TCP carries the messages as they
+//!   are.
 //! - No protection from another user: who has an end has it from you. A peer that writes garbage into the shared memory
 //!   gets garbage or errors out of it, never more.
 //! - Nothing limits how long a message may take: a peer that stops in the middle of one keeps the other waiting as long as
 //!   its call waits.
 //! - Linux only.
 
+mod address;
 mod ancillary;
+#[doc(hidden)] // for tests, which play both sides without a socket
+pub mod auth;
 mod blob;
 mod bridge;
 mod bytes;
 pub mod codec;
+mod connect;
 mod deserialize;
 mod error;
 mod frame;
+mod greeting;
 mod half;
+mod key;
+mod letter;
+mod link;
+mod listener;
 mod loan;
 mod message;
 mod outlet;
@@ -108,18 +125,26 @@ mod segment;
 mod sender;
 #[doc(hidden)] // for the queue, whose items have descriptors beside them too
 mod serialize;
+mod site;
 mod sleep;
 pub mod socket;
 mod store;
+mod stream;
 mod wait;
 mod waitable;
 
+pub use address::{Address, AddressError};
 pub use bridge::Doorbell;
 pub use bytes::Bytes;
+pub use connect::{ConnectError, connect, connect_deadline, connect_python, connect_timeout};
 pub use error::{
     OpenError, PayloadError, PipeError, RecvError, RecvIntoError, SendError, TryRecvError, TrySendError,
 };
 pub use frame::{Flags, HEADER, Header, MAX_PAYLOAD, span};
+pub use greeting::Peer;
+pub use key::{Key, KeyError};
+pub use link::Link;
+pub use listener::{Listener, ListenerOptions, Refusals};
 pub use loan::Loan;
 pub use payload::Payload;
 pub use pipe::{Connection, Parts, pipe, simplex};

@@ -316,6 +316,11 @@ impl Receiver {
         }
     }
 
+    /// Whether a message has begun to come and is not whole, as the last receive left it.
+    pub(crate) fn is_mid_message(&self) -> bool {
+        self.half.enter(Deadline::NOW).is_ok_and(|here| !here.cursor.may_move())
+    }
+
     /// As [`readiness`](Receiver::readiness), for the wait for several things.
     pub(crate) fn watch_frames(&self) -> Watch<'static> {
         match self.half.enter(Deadline::NOW) {
@@ -363,7 +368,7 @@ impl Receiver {
 }
 
 #[inline]
-fn decode<T: DeserializeOwned>(bytes: &[u8], bundle: Bundle) -> Result<T, RecvError> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], bundle: Bundle) -> Result<T, RecvError> {
     let Bundle { mut descriptors, sent } = bundle;
     if descriptors.len() < sent {
         return Err(RecvError::HandlesLost { sent, received: descriptors.len() });

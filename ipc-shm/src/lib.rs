@@ -146,6 +146,6 @@ pub use named::Origin;
 pub use parcel::{Parcel, ParcelError};
 pub use per_process::PerProcess;
 pub use place::{Cells, OutOfBounds, Shareable, View, copy_in, copy_in_padded, copy_out, copy_out_padded};
-pub use random::random_id;
+pub use random::{random_bytes, random_id};
 pub use segment::{Options, SharedMemory};
 pub use sweep::{SegmentInfo, SegmentState, list, sweep};

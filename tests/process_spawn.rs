@@ -316,9 +316,9 @@ fn death_before_the_arguments_were_read_is_an_error_with_them() {
     let _test = support::test(60);
     // The loader prints its help and exits, before any code of ours.
     let builder = || Process::builder().env("LD_DEBUG", "help").stdout(Stdio::null());
-    let error = builder().spawn(|bytes: Vec<u8>| bytes.len(), vec![7; 1 << 20]).unwrap_err();
+    let error = builder().spawn(|bytes: Vec<u8>| bytes.len(), vec![7; 8 << 20]).unwrap_err();
     assert!(matches!(error.reason(), SpawnFailure::Died { status } if status.success()), "{error}");
-    assert_eq!(error.into_args().len(), 1 << 20);
+    assert_eq!(error.into_args().len(), 8 << 20);
     // What fits the pipe is sent all the same, unless the death was faster.
     match builder().spawn(double, 21) {
         Ok(mut process) => assert!(matches!(process.join(), Err(JoinError::Died { .. }))),

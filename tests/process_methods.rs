@@ -3,15 +3,18 @@
 //! Each body runs in a process of its own, which has one thread, so that it may fork.
 #![allow(unsafe_code)]
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use multiprocess::{
-    JoinError, Lock, Process, Queue, SpawnFailure, StartMethod, active_children, current_process,
+    JoinError, Lock, Process, Queue, SpawnFailure, StartMethod, Stdio, active_children, current_process,
     parent_process, preload, set_start_method, simplex, start_method,
 };
-use support::{procfs, until};
+use support::{Folder, Rng, procfs, seed, until};
 
 multiprocess::testing!();
 
@@ -45,6 +48,7 @@ for_each_method! {
     a_child_knows_its_family
     grandchildren_and_names
     streams_and_environment_are_as_asked
+    directory_and_streams_are_those_of_now
     daemons_die_with_their_parent
     many_at_once_and_no_zombie
     the_default_is_set_once
@@ -161,6 +165,37 @@ fn streams_and_environment_are_as_asked(method: u32) {
     assert_eq!(text, "hello\n");
 }
 
+/// Also if a fork server has been running since they were others.
+fn directory_and_streams_are_those_of_now(method: u32) {
+    let start = |look: fn(()) -> (PathBuf, String)| {
+        Process::builder().start_method(with(method)).stdin(Stdio::inherit()).spawn(look, ()).unwrap()
+    };
+    start(|()| (PathBuf::new(), String::new())).join().unwrap();
+    let folder = Folder::new();
+    std::env::set_current_dir(&folder.path).unwrap();
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    for stream in 0..3 {
+        // SAFETY: two numbers; nobody in this process uses its standard streams.
+        assert_eq!(unsafe { libc::dup2(theirs.as_raw_fd(), stream) }, stream);
+    }
+    ours.write_all(b"question").unwrap();
+    ours.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut child = start(|()| {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).unwrap();
+        print!("out ");
+        std::io::stdout().flush().unwrap();
+        eprint!("err");
+        (std::env::current_dir().unwrap(), text)
+    });
+    let (directory, text) = child.join().unwrap();
+    assert_eq!((directory, text.as_str()), (folder.path.canonicalize().unwrap(), "question"));
+    let mut said = [0; 7];
+    ours.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"out err");
+    std::env::set_current_dir("/").unwrap();
+}
+
 fn daemons_die_with_their_parent(method: u32) {
     fn middle((method, news): (u32, multiprocess::Sender)) {
         let ready = |news: multiprocess::Sender| {
@@ -229,6 +264,92 @@ fn the_death_of_a_fork_server_harms_nobody() {
         }
     };
     Process::spawn(body, ()).unwrap().join().unwrap();
+}
+
+/// Each server dies, by a filter of its system calls, at the one instruction where it has made a copy and not said so.
+#[test]
+fn a_fork_server_killed_before_it_answers_leaves_no_unknown_copy() {
+    fn prepare() {
+        use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW};
+        let step = |code, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+        // An answer is the only thing that a server writes in four bytes; the length is the third argument.
+        let mut steps = [
+            step(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
+            step(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, libc::SYS_write as u32),
+            step(BPF_LD | BPF_W | BPF_ABS, 0, 0, 32),
+            step(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 4),
+            step(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+            step(BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+        // SAFETY: numbers, and a program that outlives the call.
+        unsafe {
+            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+            assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);
+        }
+    }
+    let _test = support::test(60);
+    let body = |()| {
+        preload(prepare);
+        for n in 0..100 {
+            let mut child =
+                Process::builder().start_method(StartMethod::ForkServer).spawn(|n: u64| n + 1, n).unwrap();
+            assert_eq!(child.join().unwrap(), n + 1);
+            let left = procfs::children(std::process::id() as i32);
+            assert!(left.is_empty(), "{left:?}");
+        }
+    };
+    Process::spawn(body, ()).unwrap().join().unwrap();
+}
+
+/// Whenever it is killed, each child is known and none stays.
+#[test]
+fn random_deaths_of_fork_servers_leave_no_zombie() {
+    /// Copies of a server look like it from outside, so each says itself who it is.
+    fn announce() {
+        std::fs::write(std::env::var_os("SERVER").unwrap(), std::process::id().to_ne_bytes()).unwrap();
+    }
+    fn body(file: PathBuf) {
+        // SAFETY: this process has one thread.
+        unsafe { std::env::set_var("SERVER", &file) };
+        preload(announce);
+        let announced = file.clone();
+        let killer = std::thread::spawn(move || kill_servers(&announced, 200));
+        let (mut started, mut failed) = (0, 0);
+        while !killer.is_finished() {
+            // The second server of one start may be killed too.
+            match Process::builder().start_method(StartMethod::ForkServer).spawn(|n: u64| n + 1, started) {
+                Ok(mut child) => assert_eq!(child.join().unwrap(), started + 1),
+                Err(_) => failed += 1,
+            }
+            started += 1;
+        }
+        killer.join().unwrap();
+        assert!(started > 200 && failed < 100, "{failed} of {started} failed");
+        // The last of the killed may die about now, and is reaped by whoever looks at the children. Another may have come.
+        let is_server = |child: i32| server_in(&file) == Some(child);
+        let own = std::process::id() as i32;
+        until(|| active_children().is_empty() && procfs::children(own).into_iter().all(is_server));
+    }
+    let _test = support::test(60);
+    let folder = Folder::new();
+    Process::spawn(body, folder.path.join("server")).unwrap().join().unwrap();
+}
+
+/// Kills so many servers, one after the other, each some time after it has begun.
+fn kill_servers(file: &Path, count: u32) {
+    let (mut random, mut last) = (Rng::new(seed()), None);
+    for _ in 0..count {
+        until(|| server_in(file).is_some_and(|server| Some(server) != last));
+        last = server_in(file);
+        std::thread::sleep(Duration::from_micros(random.below(5000)));
+        // SAFETY: two numbers; a child that nobody else kills.
+        assert_eq!(unsafe { libc::kill(last.unwrap(), libc::SIGKILL) }, 0);
+    }
+}
+
+fn server_in(file: &Path) -> Option<i32> {
+    Some(i32::from_ne_bytes(std::fs::read(file).ok()?.try_into().ok()?))
 }
 
 /// What the server has prepared is there in each copy, and was made once.

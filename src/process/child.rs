@@ -72,8 +72,8 @@ impl<R> Process<R> {
     /// `f` is a function, or a closure that captures nothing. The arguments are one value, usually a tuple. They are
     /// serialized here; it is an error if they cannot be.
     ///
-    /// Returns when the arguments are on their way; if they are larger than the pipe (64 KiB), when the process has
-    /// begun to read them. Should it end before that, it is an error; later on it is [`join`](Process::join)'s.
+    /// Returns when the arguments are on their way; if they are larger than what the pipe keeps (4 MiB), when the process
+    /// has begun to read them. Should it end before that, it is an error; later on it is [`join`](Process::join)'s.
     ///
     /// The process starts with no signal blocked or ignored (but SIGPIPE, as any Rust program), with this process's
     /// directory and environment, and with `/dev/null` as standard input; see [`builder`](Process::builder).
@@ -134,14 +134,9 @@ impl<R> Process<R> {
         let parent = Descriptor::from(parent::own()?);
         let birth = Birth::of(&mut builder);
         let bootstrap = Bootstrap { birth, program, call, parent, lifeline, ear: logs::ear() };
-        let (connection, pid, pidfd) = match begin(&builder, &bootstrap) {
-            Err(SpawnFailure::Io(error)) if forkserver::is_gone(&error) => begin(&builder, &bootstrap)?,
-            begun => begun?,
-        };
-        let child = Child::new(bootstrap.birth.name, pid, builder.daemon, pidfd);
-        if !builder.unnumbered {
-            child.enlist();
-        }
+        let (connection, pid, pidfd) = begin(&builder, &bootstrap)?;
+        let child = Child::new(bootstrap.birth.name, pid, &builder, pidfd);
+        child.enlist();
         let mut process = Process { child, answer: Answer::Missing };
         match connection.send(args) {
             Ok(()) => process.answer = Answer::Awaited(connection),

@@ -115,7 +115,7 @@ pub(crate) fn null() -> io::Result<File> {
 }
 
 /// Whether a standard stream of this process is one: it may be closed, or its number taken by something else.
-fn is_inherited(stream: i32) -> bool {
+pub(crate) fn is_inherited(stream: i32) -> bool {
     // SAFETY: fcntl answers EBADF for a number that is no descriptor.
     let flags = fcntl(unsafe { BorrowedFd::borrow_raw(stream) }, FcntlArg::F_GETFD);
     flags.is_ok_and(|flags| !FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC))

@@ -17,6 +17,7 @@ use ipc_sync::{Deadline, forks};
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 
+use super::builder::Builder;
 use super::pidfd::Pidfd;
 use super::status::ExitStatus;
 
@@ -33,6 +34,8 @@ struct Inner {
     name: String,
     pid: u32,
     daemon: bool,
+    /// A helper of our own is on the list, to be reaped with the others, and nobody is shown it.
+    listed: bool,
     /// Copies of this process by fork cannot wait.
     forks: u32,
     pidfd: Pidfd,
@@ -41,8 +44,9 @@ struct Inner {
 
 impl Child {
     /// A child that was just started.
-    pub(crate) fn new(name: String, pid: u32, daemon: bool, pidfd: Pidfd) -> Child {
-        Child(Arc::new(Inner { name, pid, daemon, forks: forks(), pidfd, status: Mutex::new(None) }))
+    pub(crate) fn new(name: String, pid: u32, builder: &Builder, pidfd: Pidfd) -> Child {
+        let (daemon, listed) = (builder.daemon, !builder.unnumbered);
+        Child(Arc::new(Inner { name, pid, daemon, listed, forks: forks(), pidfd, status: Mutex::new(None) }))
     }
 
     /// Puts it on the list.
@@ -177,7 +181,7 @@ impl fmt::Debug for Child {
 pub fn active_children() -> Vec<Child> {
     let mut children = CHILDREN.get().lock();
     retain_living(&mut children);
-    children.clone()
+    children.iter().filter(|child| child.0.listed).cloned().collect()
 }
 
 /// Reaps those that have ended. Somebody else who does it at the moment does it for us.

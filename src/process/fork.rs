@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::exit;
+use std::sync::atomic::AtomicU32;
 
 use ipc_pipe::{Connection, Parts};
 use nix::errno::Errno;
-use nix::unistd::{ForkResult, Pid};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::{ForkResult, Pid, fchdir};
 
 use super::builder::{Builder, Stdio, Stream};
-use super::exec::{hold, null};
+use super::exec::{hold, is_inherited, null};
 use super::pidfd::Pidfd;
 use super::{entry, lifeline};
 
@@ -21,21 +24,33 @@ use super::{entry, lifeline};
 pub(crate) struct Surroundings {
     /// What becomes of the standard streams; `None` = as they are.
     pub(crate) streams: [Option<OwnedFd>; 3],
+    /// Where it works; `None` = as it is.
+    pub(crate) directory: Option<OwnedFd>,
     /// `None` = as it is.
     pub(crate) environment: Option<BTreeMap<OsString, OsString>>,
 }
 
 impl Surroundings {
-    pub(crate) fn new(
-        builder: &Builder,
-        environment: Option<BTreeMap<OsString, OsString>>,
-    ) -> io::Result<Surroundings> {
-        let [input, output, error] = &builder.streams;
-        Ok(Surroundings {
-            streams: [stream(input, true)?, stream(output, false)?, stream(error, false)?],
-            environment,
-        })
+    /// For a copy of this process: what changes.
+    fn changes(builder: &Builder) -> io::Result<Surroundings> {
+        let environment = builder.changes_environment().then(|| builder.environment());
+        Ok(Surroundings { streams: streams(builder)?, directory: None, environment })
     }
+
+    /// For a copy of another process: all that this one has at the moment, and what changes.
+    pub(crate) fn all(builder: &Builder) -> io::Result<Surroundings> {
+        let mut streams = streams(builder)?;
+        for (stream, number) in streams.iter_mut().zip(0..).filter(|(stream, _)| stream.is_none()) {
+            *stream = Some(own_stream(number)?);
+        }
+        let directory = Some(working_directory()?);
+        Ok(Surroundings { streams, directory, environment: Some(builder.environment()) })
+    }
+}
+
+fn streams(builder: &Builder) -> io::Result<[Option<OwnedFd>; 3]> {
+    let [input, output, error] = &builder.streams;
+    Ok([stream(input, true)?, stream(output, false)?, stream(error, false)?])
 }
 
 fn stream(stream: &Stdio, is_input: bool) -> io::Result<Option<OwnedFd>> {
@@ -47,13 +62,30 @@ fn stream(stream: &Stdio, is_input: bool) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// What an executable started anew would find there.
+fn own_stream(number: i32) -> io::Result<OwnedFd> {
+    if !is_inherited(number) {
+        return Ok(null()?.into());
+    }
+    // SAFETY: it is open. Should another thread close it meanwhile, the kernel answers EBADF.
+    unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned()
+}
+
+/// Good for going there, whoever may read it, and even if its name is gone.
+fn working_directory() -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(".", flags, Mode::empty()).map_err(|errno| {
+        let error = io::Error::from(errno);
+        io::Error::new(error.kind(), format!("the working directory cannot be opened: {error}"))
+    })
+}
+
 /// Copies this process; the copy runs what it finds behind `parts` and never returns.
 pub(crate) fn start(builder: &Builder, parts: &Parts) -> io::Result<(u32, Pidfd)> {
     if fs::read_dir("/proc/self/task")?.count() > 1 {
         return Err(io::Error::other("a process cannot be forked while other threads run"));
     }
-    let environment = builder.changes_environment().then(|| builder.environment());
-    let surroundings = Surroundings::new(builder, environment)?;
+    let surroundings = Surroundings::changes(builder)?;
     let parts =
         Parts { socket: parts.socket.try_clone()?, segment: parts.segment.try_clone()?, side: parts.side };
     // SAFETY: no other thread runs, so nothing is in the middle of anything; see also `StartMethod::fork`.
@@ -87,6 +119,9 @@ fn settle(surroundings: Surroundings) -> io::Result<()> {
             Errno::result(unsafe { libc::dup2(stream.as_raw_fd(), target) })?;
         }
     }
+    if let Some(directory) = surroundings.directory {
+        fchdir(directory)?;
+    }
     if let Some(environment) = surroundings.environment {
         set_environment(environment);
     }
@@ -109,17 +144,21 @@ pub(crate) fn set_environment(environment: BTreeMap<OsString, OsString>) {
 ///
 /// glibc's `fork` knows no CLONE_PARENT. What it does besides for a process with one thread is done here: the robust
 /// list is registered again, and glibc's own idea of the thread's number is corrected.
-pub(crate) fn fork_for_parent() -> io::Result<Option<Pid>> {
+///
+/// The kernel writes the copy's number to `note` within the system call that makes the copy: who is killed at whatever
+/// instruction has noted it or has made none.
+pub(crate) fn fork_for_parent(note: &AtomicU32) -> io::Result<Option<Pid>> {
     let list = RobustList::of_this_thread();
     let (flags, number) = match list.thread_number() {
         Some(at) => (libc::CLONE_CHILD_SETTID, at),
         None => (0, std::ptr::null_mut()),
     };
-    let flags = libc::CLONE_PARENT | libc::SIGCHLD | flags;
+    let flags = libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID | libc::SIGCHLD | flags;
     // SAFETY: as fork: without CLONE_VM the child has memory of its own and goes on with this stack. The kernel writes
-    // the child's number to where glibc keeps it, in the child's memory.
-    let child =
-        Errno::result(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, number, 0usize) })?;
+    // the child's number to `note`, and to where glibc keeps it, in the child's memory.
+    let child = Errno::result(unsafe {
+        libc::syscall(libc::SYS_clone, flags, 0usize, note.as_ptr(), number, 0usize)
+    })?;
     if child != 0 {
         return Ok(Some(Pid::from_raw(child as i32)));
     }

@@ -5,19 +5,23 @@
 //! the server's death harms nobody. What travels, in one packet each:
 //!
 //! ```text
-//! this process → server   side u32, streams u8 (bit i: stream i comes along), environment as KEY=VALUE NUL …
-//!                         with descriptors: socket, segment, streams
+//! this process → server   side u32, environment as KEY=VALUE NUL …
+//!                         with descriptors: socket, segment, directory, standard streams
 //! server → this process   pid i32, or minus errno
 //! ```
+//!
+//! A server may be killed after it made a copy and before it answered. So both share a word, which is 0 when a request
+//! is sent and in which the kernel notes the number of the copy as it makes it.
 #![allow(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use ipc_pipe::Parts;
-use ipc_shm::{Descriptor, PerProcess};
+use ipc_shm::{Descriptor, PerProcess, SharedMemory};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
@@ -34,17 +38,15 @@ use super::image::Image;
 use super::pidfd::Pidfd;
 use super::start::StartMethod;
 
-/// Socket, segment, three streams.
-const DESCRIPTORS: usize = 5;
-
-/// Bytes of a request before the environment.
-const FIXED: usize = 5;
+/// Socket, segment, directory, three streams.
+const DESCRIPTORS: usize = 6;
 
 /// A packet cannot be longer than this with the usual limits of the kernel.
 const LONGEST: usize = 192 << 10;
 
 struct Server {
     socket: OwnedFd,
+    note: SharedMemory,
     process: Process<()>,
 }
 
@@ -61,34 +63,38 @@ pub fn preload(prepare: fn()) {
 
 /// Has the server make a child that runs what it finds behind `parts`.
 pub(crate) fn start(builder: &Builder, parts: &Parts) -> io::Result<(u32, Pidfd)> {
-    // All of the environment: the server has that of the moment it was started.
-    let surroundings = Surroundings::new(builder, Some(builder.environment()))?;
+    let surroundings = Surroundings::all(builder)?;
     let packet = encode(parts.side, &surroundings)?;
     let mut descriptors = vec![parts.socket.as_raw_fd(), parts.segment.as_raw_fd()];
+    descriptors.extend(surroundings.directory.iter().map(AsRawFd::as_raw_fd));
     descriptors.extend(surroundings.streams.iter().flatten().map(AsRawFd::as_raw_fd));
-    let child = Pid::from_raw(ask(&packet, &descriptors)?);
+    let child = match ask(&packet, &descriptors) {
+        Err(error) if is_gone(&error) => ask(&packet, &descriptors)?,
+        answer => answer?,
+    };
+    let child = Pid::from_raw(child);
     Ok((child.as_raw() as u32, hold(child)?))
 }
 
-/// Asks the server, which is started if there is none, for a copy: the copy's number.
+/// Asks the server, which is started if there is none, for a copy: the copy's number. If the server died, there is no
+/// copy, and another server can be asked.
 fn ask(packet: &[u8], descriptors: &[RawFd]) -> io::Result<i32> {
     let mut server = SERVER.get().lock();
     let running = match server.take() {
         Some(running) => running,
         None => Server::start()?,
     };
-    let answer = running.ask(packet, descriptors);
-    if answer.as_ref().is_err_and(is_gone) {
-        running.bury();
-    } else {
-        *server = Some(running);
+    match running.ask(packet, descriptors) {
+        Err(error) if is_gone(&error) => running.bury().ok_or(error),
+        answer => {
+            *server = Some(running);
+            answer?
+        }
     }
-    answer?
 }
 
-/// Whether an error says that the server died. It may have made a copy before, so another one is asked for a child with
-/// another connection.
-pub(crate) fn is_gone(error: &io::Error) -> bool {
+/// Whether an error says that the server died.
+fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
@@ -99,18 +105,25 @@ impl Server {
         let prepare = PRELOAD.lock().and_then(|prepare| Image::get().offset(prepare as *const ()));
         let builder = Process::builder().name("ForkServer").daemon(true).start_method(StartMethod::Spawn);
         let builder = builder.unnumbered();
-        let process = builder.spawn(serve, (Descriptor::from(theirs), prepare)).map_err(io::Error::other)?;
-        Ok(Server { socket, process })
+        let note = SharedMemory::anonymous(size_of::<AtomicU32>()).map_err(io::Error::other)?;
+        let args = (Descriptor::from(theirs), note.clone(), prepare);
+        let process = builder.spawn(serve, args).map_err(io::Error::other)?;
+        Ok(Server { socket, note, process })
     }
 
-    /// It does not answer any more: ends and reaps it.
-    fn bury(mut self) {
+    /// It does not answer any more: ends and reaps it. What it left is the number of a copy, if it made one: that is a
+    /// whole child, and ours.
+    #[cold]
+    fn bury(mut self) -> Option<i32> {
         let _ = self.process.kill();
         let _ = self.process.join();
+        let copy = self.note.atomic_u32(0).ok()?.load(SeqCst);
+        (copy != 0).then_some(copy as i32)
     }
 
     /// The outer error is that of the conversation, the inner one what the server met.
     fn ask(&self, packet: &[u8], descriptors: &[RawFd]) -> io::Result<io::Result<i32>> {
+        self.note.atomic_u32(0).map_err(io::Error::other)?.store(0, SeqCst);
         let rights = [ControlMessage::ScmRights(descriptors)];
         let packet = [IoSlice::new(packet)];
         retry(|| sendmsg::<()>(self.socket.as_raw_fd(), &packet, &rights, MsgFlags::MSG_NOSIGNAL, None))?;
@@ -133,10 +146,8 @@ fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
 }
 
 fn encode(side: u32, surroundings: &Surroundings) -> io::Result<Vec<u8>> {
-    let streams = surroundings.streams.iter().zip(0..).map(|(stream, i)| u8::from(stream.is_some()) << i);
     let mut packet = Vec::with_capacity(4096);
     packet.extend(side.to_ne_bytes());
-    packet.push(streams.sum());
     for (key, value) in surroundings.environment.iter().flatten() {
         let variable = variable(key, value)?;
         packet.extend(variable.as_bytes_with_nul());
@@ -151,8 +162,8 @@ fn encode(side: u32, surroundings: &Surroundings) -> io::Result<Vec<u8>> {
 }
 
 /// The life of the server: until the other end of its socket is gone.
-fn serve((socket, prepare): (Descriptor, Option<u64>)) {
-    let Ok(socket) = socket.try_into_owned() else { return };
+fn serve((socket, note, prepare): (Descriptor, SharedMemory, Option<u64>)) {
+    let (Ok(socket), Ok(word)) = (socket.try_into_owned(), note.atomic_u32(0)) else { return };
     if let Some(code) = prepare.and_then(|offset| Image::get().code(offset)) {
         // SAFETY: the offset was made from a `fn()` by a process that runs the same file.
         let prepare = unsafe { std::mem::transmute::<*const (), fn()>(code) };
@@ -160,10 +171,11 @@ fn serve((socket, prepare): (Descriptor, Option<u64>)) {
     }
     let (mut packet, mut environment) = (vec![0; LONGEST], Vec::new());
     while let Ok(Some((parts, surroundings))) = receive(&socket, &mut packet, &mut environment) {
-        let answer = match fork::fork_for_parent() {
+        word.store(0, SeqCst); // mapped here by now: the kernel meets no fault that a kill could end
+        let answer = match fork::fork_for_parent(word) {
             Ok(Some(child)) => child.as_raw(),
             Ok(None) => {
-                drop(socket);
+                drop((socket, note));
                 fork::live(parts, surroundings)
             }
             Err(error) => -error.raw_os_error().unwrap_or(libc::EAGAIN),
@@ -207,17 +219,18 @@ fn decode(
     descriptors: Vec<OwnedFd>,
     environment: &mut Vec<u8>,
 ) -> Option<(Parts, Surroundings)> {
-    let (fixed, wanted) = packet.split_at_checked(FIXED)?;
-    let side = u32::from_ne_bytes(fixed[..4].try_into().ok()?);
-    let mut descriptors = descriptors.into_iter();
-    let (socket, segment) = (descriptors.next()?, descriptors.next()?);
-    let streams = [0, 1, 2].map(|i| if fixed[4] >> i & 1 == 1 { descriptors.next() } else { None });
+    let (side, wanted) = packet.split_first_chunk()?;
+    let side = u32::from_ne_bytes(*side);
+    let descriptors: [OwnedFd; DESCRIPTORS] = descriptors.try_into().ok()?;
+    let [socket, segment, directory, input, output, error] = descriptors;
     if wanted != environment {
         let variables = wanted.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
         fork::set_environment(variables.filter_map(split).collect());
         wanted.clone_into(environment);
     }
-    Some((Parts { socket, segment, side }, Surroundings { streams, environment: None }))
+    let streams = [input, output, error].map(Some);
+    let surroundings = Surroundings { streams, directory: Some(directory), environment: None };
+    Some((Parts { socket, segment, side }, surroundings))
 }
 
 /// The first byte of a key may be a '='.

@@ -28,6 +28,9 @@ pub enum StartMethod {
     Spawn,
     /// A process with one thread, started anew at the first use, copies itself. It ends with this process; when it is
     /// killed, its children live on and the next start gets another one.
+    ///
+    /// A child has the directory, the environment and the standard streams that this process has when it starts the
+    /// child. All else that a process inherits, such as umask and resource limits, is as it was at the server's start.
     ForkServer,
     /// This process copies itself; from [`StartMethod::fork`].
     #[doc(hidden)]

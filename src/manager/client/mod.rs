@@ -16,6 +16,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 use ipc_shm::PerProcess;
 use ipc_sync::Deadline;
@@ -28,6 +29,9 @@ pub(super) use seat::Seat;
 use self::pool::Pool;
 use super::error::CallError;
 use super::message::{Answer, Header, ObjectId, Op, Reader};
+
+/// How long whoever gives something back waits for the server.
+const A_MOMENT: Duration = Duration::from_millis(50);
 
 /// One server as this process knows it.
 pub(super) struct Client {
@@ -59,6 +63,18 @@ impl Client {
         self.pool.get().seat(&self.endpoint)
     }
 
+    /// A link of the session `epoch`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::ServerDied`]: the session is over; else as [`seat`](Client::seat).
+    pub(super) fn seat_in(&self, epoch: Epoch) -> Result<Seat<'_>, CallError> {
+        let pool = self.pool.get();
+        let seat =
+            if pool.is(epoch) { pool.seat(&self.endpoint)? } else { return Err(CallError::ServerDied) };
+        if seat.epoch() == epoch { Ok(seat) } else { Err(CallError::ServerDied) }
+    }
+
     /// Whether that is its session now.
     pub(super) fn is_in(&self, epoch: Epoch) -> bool {
         self.pool.get().is(epoch)
@@ -67,6 +83,28 @@ impl Client {
     /// One reference of the session `epoch` less. Neither blocks nor connects: it may go with the next call.
     pub(super) fn release(&self, epoch: Epoch, object: ObjectId) {
         self.pool.get().release(epoch, object);
+    }
+
+    /// Gives back what the session `epoch` has of `object`, and waits for that a moment, so that whoever is told next finds
+    /// it done. If the server is slower, or no link can be had, it is done later. Nothing is told of a session that is over.
+    pub(super) fn give_back(&self, epoch: Epoch, op: Op, object: ObjectId, argument: &[u8]) {
+        let pool = self.pool.get();
+        if !pool.is(epoch) {
+            return; // it may be a forked child's copy
+        }
+        let header = Header { op, thread: thread(), object };
+        let seat = pool.idle_in(epoch).or_else(|| pool.seat(&self.endpoint).ok());
+        let Some(mut seat) = seat.filter(|seat| seat.epoch() == epoch) else {
+            let mut request = Vec::new();
+            header.write(&mut request);
+            request.extend_from_slice(argument);
+            return pool.owe(epoch, request);
+        };
+        let write = |message: &mut Vec<u8>| {
+            message.extend_from_slice(argument);
+            Ok(())
+        };
+        let _ = seat.exchange(header, Some(Deadline::after(A_MOMENT)), write, |_, _| Ok(()));
     }
 
     /// One request about no object, and its answer.

@@ -55,6 +55,8 @@ struct Links {
     abandoned: Vec<Link>,
     /// References to be given back, when there is a link for it.
     releases: Vec<ObjectId>,
+    /// Requests by which something else is given back, when there is a link for it. Nobody waits for their answers.
+    owed: Vec<Vec<u8>>,
     /// There was a session.
     has_met: bool,
 }
@@ -81,6 +83,11 @@ impl Pool {
         }
         let link = links.idle.pop()?;
         links.session.as_ref().map(|session| Seat::new(self, link, session))
+    }
+
+    /// A link of that session, if nobody uses it.
+    pub(super) fn idle_in(&self, epoch: Epoch) -> Option<Seat<'_>> {
+        self.idle().filter(|seat| seat.epoch() == epoch)
     }
 
     #[cold]
@@ -178,6 +185,16 @@ impl Pool {
             links.settle();
         }
     }
+
+    /// The request goes as soon as there is a link for it, and nobody hears its answer. Does not block.
+    #[cold]
+    pub(super) fn owe(&self, epoch: Epoch, request: Vec<u8>) {
+        let mut links = self.links.lock();
+        if links.is(epoch) {
+            links.owed.push(request);
+            links.settle();
+        }
+    }
 }
 
 impl Links {
@@ -188,13 +205,13 @@ impl Links {
 
     #[inline]
     fn has_debts(&self) -> bool {
-        !(self.abandoned.is_empty() && self.releases.is_empty())
+        !(self.abandoned.is_empty() && self.releases.is_empty() && self.owed.is_empty())
     }
 
-    /// Takes abandoned links back, and gives references back. Does not block.
+    /// Takes abandoned links back, and gives back references and the rest. Does not block.
     #[cold]
     fn settle(&mut self) {
-        let Links { idle, abandoned, releases, .. } = self;
+        let Links { idle, abandoned, releases, owed, .. } = self;
         let mut still = Vec::new();
         for link in abandoned.drain(..) {
             match hear(&link) {
@@ -204,9 +221,14 @@ impl Links {
             }
         }
         *abandoned = still;
+        if let (false, Some(link)) = (owed.is_empty(), idle.pop()) {
+            let requests = owed.drain(..).chain([plain(Op::Abandon, 0)]);
+            requests.for_each(|request| _ = link.try_send_bytes(&request));
+            abandoned.push(link);
+        }
         if let Some(link) = idle.last() {
             while let Some(object) = releases.pop() {
-                if link.try_send_bytes(&release(object)).is_err() {
+                if link.try_send_bytes(&plain(Op::Release, object)).is_err() {
                     releases.push(object);
                     break;
                 }
@@ -234,10 +256,10 @@ fn hear(link: &Link) -> Heard {
     }
 }
 
-/// The whole request.
-fn release(object: ObjectId) -> Vec<u8> {
+/// A whole request without arguments.
+pub(super) fn plain(op: Op, object: ObjectId) -> Vec<u8> {
     let mut message = Vec::with_capacity(crate::manager::message::HEADER);
-    Header { op: Op::Release, thread: 0, object }.write(&mut message);
+    Header { op, thread: 0, object }.write(&mut message);
     message
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipc_pipe::{RecvError, SendError, TryRecvError, TrySendError, scratch};
 use ipc_sync::Deadline;
 
-use super::pool::{Epoch, Pool, Session};
+use super::pool::{self, Epoch, Pool, Session};
 use super::thread;
 use crate::manager::error::CallError;
 use crate::manager::link::Link;
@@ -157,8 +157,7 @@ impl<'p> Seat<'p> {
 
     /// The server is stopped, or has too much to do: should it grant what was asked for after all, it takes that back.
     fn abandon(&mut self) {
-        let mut message = Vec::with_capacity(HEADER);
-        Header { op: Op::Abandon, thread: thread(), object: 0 }.write(&mut message);
+        let message = pool::plain(Op::Abandon, 0);
         if self.link.as_ref().is_some_and(|link| link.try_send_bytes(&message).is_ok()) {
             self.state = State::Abandoned;
         }

@@ -128,6 +128,47 @@ impl Handle {
         self.exchange(op, Some(deadline), write, read)
     }
 
+    /// The same for a call that gives the session something to hold, and which session that is.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    pub(super) fn hold<R>(
+        &self,
+        op: Op,
+        deadline: Deadline,
+        write: impl FnOnce(&mut Vec<u8>, &Storing) -> Result<(), CallError>,
+        read: impl FnOnce(Answer, Reader<'_>, &Loading<'_>) -> Result<R, CallError>,
+    ) -> Result<(Epoch, R), CallError> {
+        let mut seat = self.0.client.seat()?;
+        let object = self.0.object(&mut seat)?;
+        let epoch = seat.epoch();
+        let held = self.0.client.exchange(seat, op, object, Some(deadline), write, read)?;
+        Ok((epoch, held))
+    }
+
+    /// One request about what the session `epoch` holds. It takes as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::ServerDied`]: the session is over, and what it held with it. Else see [`CallError`].
+    pub(super) fn call_in<R>(
+        &self,
+        epoch: Epoch,
+        op: Op,
+        write: impl FnOnce(&mut Vec<u8>, &Storing) -> Result<(), CallError>,
+        read: impl FnOnce(Answer, Reader<'_>, &Loading<'_>) -> Result<R, CallError>,
+    ) -> Result<R, CallError> {
+        let seat = self.0.client.seat_in(epoch)?;
+        self.0.client.exchange(seat, op, self.0.object.load(Relaxed), None, write, read)
+    }
+
+    /// What the session `epoch` has of the object goes back: `op` with that argument. Does not fail, and waits for a moment
+    /// at most.
+    pub(super) fn give_back(&self, epoch: Epoch, op: Op, argument: &[u8]) {
+        self.0.client.give_back(epoch, op, self.0.object.load(Relaxed), argument);
+    }
+
     #[inline]
     fn exchange<R>(
         &self,

@@ -177,7 +177,7 @@ codes! {
         ConditionWait = 116,
         /// condition, number of waiters to wake -> number that were woken.
         ConditionNotify = 117,
-        /// To the condition itself. -> the object that is its lock, to which the session has a reference more.
+        /// To the condition itself. -> the object that is its lock.
         ConditionLock = 118,
 
         // Semaphore, Event, Barrier.

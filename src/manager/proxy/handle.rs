@@ -163,6 +163,23 @@ impl Handle {
         self.0.client.exchange(seat, op, self.0.object.load(Relaxed), None, write, read)
     }
 
+    /// As [`call_in`](Handle::call_in), without arguments and result.
+    ///
+    /// # Errors
+    ///
+    /// As [`call_in`](Handle::call_in); [`CallError::ServerDied`] too if the session holds nothing of the kind.
+    pub(super) fn change_in(&self, epoch: Epoch, op: Op) -> Result<(), CallError> {
+        self.call_in(
+            epoch,
+            op,
+            |_, _| Ok(()),
+            |answer, rest, _| match answer {
+                Answer::NotHeld => Err(CallError::ServerDied),
+                other => done(other, rest),
+            },
+        )
+    }
+
     /// What the session `epoch` has of the object goes back: `op` with that argument. Does not fail, and waits for a moment
     /// at most.
     pub(super) fn give_back(&self, epoch: Epoch, op: Op, argument: &[u8]) {

@@ -1,11 +1,29 @@
 //! The objects of a server as its clients have them.
 //!
-//! `handle`: what each proxy is: an object, and one reference to it. `form`: how a proxy travels.
+//! `handle`: what each proxy is: an object, and one reference to it. `form`: how a proxy travels. `held`: what the guards of
+//! locks are. Else each kind in a file.
 
+mod barrier;
+mod condition;
+mod event;
 mod form;
 mod handle;
+mod held;
+mod joinable_queue;
+mod lock;
+mod queue;
+mod reentrant_lock;
+mod semaphore;
 
+pub use barrier::{Barrier, BarrierWait, BrokenBarrier};
+pub use condition::{Condition, ConditionError, ConditionGuard, ConditionLock};
+pub use event::Event;
 pub(super) use handle::Handle;
+pub use joinable_queue::{JoinableQueue, TaskDoneError};
+pub use lock::{Lock, LockError, LockGuard, TryLockError};
+pub use queue::{GetError, Iter, PutError, PutFault, Queue};
+pub use reentrant_lock::{ReentrantGuard, ReentrantLock};
+pub use semaphore::{Permit, ReleaseError, Semaphore, TryAcquireError};
 
 /// What all proxies can do: `proxy!(Lock, Kind::Lock)`, `proxy!(Dict<K, V>, Kind::Dict)`. The type has a function
 /// `of(handle)` and a field `handle`.

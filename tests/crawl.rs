@@ -4,7 +4,7 @@
 mod page;
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -170,6 +170,17 @@ fn references_resolve_as_in_the_rfc() {
     assert_eq!(resolve("http://a?q", "g?z"), "http://a/g?z");
 }
 
+/// What a client asks for.
+fn request(client: &mut TcpStream) -> String {
+    let (mut request, mut piece) = (Vec::new(), [0; 4096]);
+    while !request.ends_with(b"\r\n\r\n") {
+        let length = client.read(&mut piece).unwrap();
+        assert_ne!(length, 0, "half a request");
+        request.extend(&piece[..length]);
+    }
+    String::from_utf8(request).unwrap().split(' ').nth(1).unwrap().to_owned()
+}
+
 /// A server for one connection after another, each with its answer to whatever is asked; then it is gone. What it
 /// answers is told with its own address in the place of `SITE`.
 fn serve<'a>(scope: &'a thread::Scope<'a, '_>, answers: &'a [&[u8]]) -> String {
@@ -178,12 +189,7 @@ fn serve<'a>(scope: &'a thread::Scope<'a, '_>, answers: &'a [&[u8]]) -> String {
     scope.spawn(move || {
         for answer in answers {
             let (mut client, _) = listener.accept().unwrap();
-            let (mut request, mut piece) = (Vec::new(), [0; 4096]);
-            while !request.ends_with(b"\r\n\r\n") {
-                let length = client.read(&mut piece).unwrap();
-                assert_ne!(length, 0, "half a request");
-                request.extend(&piece[..length]);
-            }
+            request(&mut client);
             drop(client.write_all(answer)); // whoever has enough need not read it all
         }
     });
@@ -212,6 +218,9 @@ fn page_that_cannot_be_had_says_why() {
 
     assert_eq!(load("http://127.0.0.1:1/".into()).unwrap_err(), "connection refused");
     assert!(load("http://no-such-host.invalid/".into()).unwrap_err().contains("lookup"));
+    let secure = TcpListener::bind("127.0.0.1:0").unwrap();
+    let secure = load(format!("https://{}/", secure.local_addr().unwrap()));
+    assert_eq!(secure.unwrap_err(), "https needs `--features ureq/rustls`");
     for strange in ["gopher://old", "no address", "", "/etc/passwd", "https://127.0.0.1:1/"] {
         assert!(!load(strange.into()).unwrap_err().is_empty(), "{strange}");
     }

@@ -71,6 +71,7 @@ fn reason(error: Error, time: Duration, bytes: u64) -> String {
         Error::BodyExceedsLimit(_) => format!("larger than {bytes} bytes"),
         Error::Io(error) if error.raw_os_error().is_some() => error.kind().to_string(),
         Error::Io(error) => error.to_string(),
+        Error::TlsRequired => "https needs `--features ureq/rustls`".into(),
         error => error.to_string(),
     }
 }

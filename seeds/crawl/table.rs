@@ -26,7 +26,7 @@ impl Table {
                 let latin = if *is_utf8 { "" } else { " (Latin-1)" };
                 println!("{url:width$} {bytes:>7} {:>5}  {ids:IDS$}  {links}{latin}{note}", took.as_millis());
             }
-            Err(reason) => println!("{url:width$}       -     -  {reason}{note}"),
+            Err(reason) => println!("{url:width$}       -     -  {}{note}", plain(reason)),
         }
     }
 }
@@ -40,11 +40,16 @@ fn within<'a>(url: &str, link: &'a str) -> &'a str {
 /// How many there are, and as many of them as there is room for.
 fn cell(room: usize, count: usize, names: &[impl AsRef<str>]) -> String {
     let mut cell = count.to_string();
-    for (i, name) in names.iter().map(AsRef::as_ref).enumerate() {
+    for (i, name) in names.iter().map(|name| plain(name.as_ref())).enumerate() {
         if cell.chars().count() + name.chars().count() > room - 3 {
             return cell + " …";
         }
-        cell.extend([if i == 0 { ": " } else { " " }, name]);
+        cell.extend([if i == 0 { ": " } else { " " }, &name]);
     }
     cell
+}
+
+/// What a stranger says must not move the cursor.
+fn plain(words: &str) -> String {
+    words.replace(char::is_control, "\u{FFFD}")
 }

@@ -23,7 +23,7 @@ pub(crate) fn start() -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let mut pages = Vec::new();
     list(Path::new(PAGES), &mut pages)?;
     pages.extend(["huge.html".into(), "missing.html".into()]);
-    pages.sort();
+    pages.sort_by_key(|page| (page != "slow.html", page.clone())); // the slow one first: who waits for it?
     let urls = pages.iter().map(|page| format!("{site}{page}"));
     Ok(urls.chain(["http://127.0.0.1:1/refused.html".into()]).collect())
 }

@@ -139,7 +139,7 @@ codes! {
         ListReverse = 73,
         ListLen = 74,
         ListClear = 75,
-        /// start, stop, most bytes -> version, index after the last, many values.
+        /// start, stop, most bytes -> version, index after the last, length of the list, many values.
         ListPage = 76,
         /// version, start, stop, many values: these instead of those; Differs = the list has changed since that version.
         /// Version 0 = whatever it is.

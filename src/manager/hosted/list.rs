@@ -236,6 +236,7 @@ impl List {
         let answer = desk.say(Answer::Done);
         answer.put_number(self.version);
         answer.put_index(0);
+        answer.put_number(self.elements.len() as u64);
         let (mut page, mut next) = (Page::begin(desk, most), range.start);
         for value in &self.elements[range.clone()] {
             if !page.takes(desk, value.size()) {

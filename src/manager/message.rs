@@ -111,7 +111,7 @@ codes! {
         /// or Differs -> u8 what is there, [value].
         MapCompareExchange = 42,
         /// key, u8 integer type ([`Integer`]), its bytes (16, sign extended) -> the former integer in 16 bytes; wraps.
-        /// Nothing = no such key. OutOfRange = the value there is no such integer.
+        /// Nothing = no such key. Differs = the value there is no such integer.
         MapAdd = 43,
         /// place of the page before (0 = the first), u8 what (1 keys, 2 values, 3 both), most bytes -> place for the next
         /// page (0 = this was the last), many of: [key], [value]. Each entry that lives throughout is in exactly one page.
@@ -146,7 +146,7 @@ codes! {
         ListSplice = 77,
         /// index, expected value, new value; Done, or Differs -> value.
         ListCompareExchange = 78,
-        /// index, as MapAdd.
+        /// index, as MapAdd. OutOfRange = no such index.
         ListAdd = 79,
 
         // Queue, JoinableQueue.

@@ -52,7 +52,7 @@ pub(in crate::manager) struct Storing {
 
 impl Storing {
     #[inline]
-    pub(super) fn new(instance: u128) -> Storing {
+    pub(in crate::manager) fn new(instance: u128) -> Storing {
         Storing { instance, kept: RefCell::new(Vec::new()) }
     }
 
@@ -81,6 +81,11 @@ impl Storing {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether a value had a proxy in it.
+    pub(in crate::manager) fn has_references(&self) -> bool {
+        !self.kept.borrow().is_empty()
     }
 
     #[cold]
@@ -147,7 +152,7 @@ pub(in crate::manager) struct Loading<'c> {
 
 impl<'c> Loading<'c> {
     #[inline]
-    pub(super) fn new(client: &'c Arc<Client>, epoch: Epoch, instance: u128) -> Loading<'c> {
+    pub(in crate::manager) fn new(client: &'c Arc<Client>, epoch: Epoch, instance: u128) -> Loading<'c> {
         Loading { client, epoch, instance }
     }
 
@@ -168,6 +173,11 @@ impl<'c> Loading<'c> {
     fn value_with<T: DeserializeOwned>(&self, value: ValueRef<'_>) -> Result<T, CallError> {
         let _reading = Reading::begin(self.manifest(value));
         codec::decode(value.bytes).map_err(CallError::Decode)
+    }
+
+    /// The session that has the references, and the life of its server.
+    pub(in crate::manager) fn session(&self) -> (Epoch, u128) {
+        (self.epoch, self.instance)
     }
 
     /// The value is not wanted: the references that came with it are given back.

@@ -20,7 +20,7 @@ impl Addition {
     /// Adds to `value` in its place, and answers what it was before.
     pub(super) fn apply(self, value: &mut Stored, desk: &mut Desk) {
         let Some(before) = self.former(value) else {
-            desk.say(Answer::OutOfRange);
+            desk.say(Answer::Differs);
             return;
         };
         let after = before.wrapping_add(self.operand).to_le_bytes();

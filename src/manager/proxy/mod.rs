@@ -1,29 +1,58 @@
 //! The objects of a server as its clients have them.
 //!
-//! `handle`: what each proxy is: an object, and one reference to it. `form`: how a proxy travels. `held`: what the guards of
-//! locks are. Else each kind in a file.
+//! 1. `handle`: what each proxy is: an object, and one reference to it. `form`: how a proxy travels.
+//! 2. `talk`: what several of them say and hear. `integer`: what a server can add to. `batch`: many requests in one trip.
+//! 3. `map`: what `dict` and `namespace` are made of. `row`: what `list`, `array` and `value` are made of. `held`: what the
+//!    guards of locks are. Else each kind in a file.
 
+mod array;
 mod barrier;
+mod batch;
 mod condition;
+mod dict;
 mod event;
 mod form;
 mod handle;
 mod held;
+mod integer;
 mod joinable_queue;
+mod list;
 mod lock;
+mod map;
+mod namespace;
 mod queue;
 mod reentrant_lock;
+mod row;
 mod semaphore;
+mod talk;
+mod value;
 
+pub use array::Array;
 pub use barrier::{Barrier, BarrierWait, BrokenBarrier};
+pub use batch::{Answers, Pending};
 pub use condition::{Condition, ConditionError, ConditionGuard, ConditionLock};
+pub use dict::{Batch, Dict, Entries};
 pub use event::Event;
 pub(super) use handle::Handle;
+pub use integer::Integer;
 pub use joinable_queue::{JoinableQueue, TaskDoneError};
+pub use list::List;
 pub use lock::{Lock, LockError, LockGuard, TryLockError};
+pub use namespace::Namespace;
 pub use queue::{GetError, Iter, PutError, PutFault, Queue};
 pub use reentrant_lock::{ReentrantGuard, ReentrantLock};
+pub use row::Elements;
 pub use semaphore::{Permit, ReleaseError, Semaphore, TryAcquireError};
+pub use value::Value;
+
+/// What an update by compare-and-exchange made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Updated<T> {
+    /// What is there now.
+    pub value: T,
+    /// How often somebody else changed it meanwhile, so that it was done again.
+    pub retries: u32,
+}
 
 /// What all proxies can do: `proxy!(Lock, Kind::Lock)`, `proxy!(Dict<K, V>, Kind::Dict)`. The type has a function
 /// `of(handle)` and a field `handle`.

@@ -355,6 +355,26 @@ impl Link {
         }
     }
 
+    /// Whether a message, or a part of one, lies in shared memory. It asks the kernel nothing, and so says nothing of a stream or
+    /// the end of file.
+    #[doc(hidden)] // for loops over many links
+    #[inline]
+    pub fn glance(&self) -> bool {
+        match &self.way {
+            Rings(connection) => connection.receiver().glance(),
+            Bytes(_) => false,
+        }
+    }
+
+    /// The processor on which the other side was last seen, if that is known.
+    #[doc(hidden)] // as `glance`
+    pub fn peer_processor(&self) -> Option<u32> {
+        match &self.way {
+            Rings(connection) => Some(connection.receiver().writer_processor()),
+            Bytes(_) => None,
+        }
+    }
+
     /// Whether a message has begun to come and is not whole, as the last receive left it.
     pub fn is_mid_message(&self) -> bool {
         match &self.way {

@@ -308,6 +308,21 @@ impl Receiver {
         Ok(here.arm().map(Readiness))
     }
 
+    /// Whether a message, or a part of one, lies in the ring. It asks the kernel nothing and says nothing of the end of file: for
+    /// loops over many links.
+    #[inline]
+    pub(crate) fn glance(&self) -> bool {
+        match self.half.enter(Deadline::NOW) {
+            Ok(here) => here.cursor.consumer.front(&here.track.bytes).is_some(),
+            Err(_) => false,
+        }
+    }
+
+    /// The processor on which the writer was last seen.
+    pub(crate) fn writer_processor(&self) -> u32 {
+        self.half.enter(Deadline::NOW).map_or(u32::MAX, |here| here.cursor.processor)
+    }
+
     /// Whether a receive would not wait; one that answers with an error does not. Does not block.
     pub(crate) fn look(&self) -> bool {
         match self.half.enter(Deadline::NOW) {

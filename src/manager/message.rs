@@ -24,6 +24,12 @@ pub(super) const VERSION: u32 = 1;
 /// Bytes before the arguments of a request.
 pub(super) const HEADER: usize = 16;
 
+/// Most requests of a batch.
+pub(super) const MAX_BATCH: u32 = 65_536;
+
+/// Most bytes of a name.
+pub(super) const MAX_NAME: usize = 1024;
+
 /// The name of an object: its number, never used twice by one server.
 pub(super) type ObjectId = u64;
 

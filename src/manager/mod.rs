@@ -12,3 +12,5 @@ mod hosted;
 mod link;
 mod message;
 mod proxy;
+mod server;
+mod statistics;

@@ -1,0 +1,36 @@
+//! The server: one thread that serves all clients.
+//!
+//! 1. `state`, `calls`, `sessions`, `references`, `snapshot`: what requests do; without links, and nothing blocks.
+//! 2. `turns`, `peer`, `poller`: the loop over the links.
+//! 3. `table`, `session`, `slab`: what is kept.
+
+mod calls;
+mod peer;
+mod poller;
+mod references;
+mod session;
+mod sessions;
+mod slab;
+mod snapshot;
+mod state;
+mod table;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+use std::io;
+
+use ipc_pipe::Listener;
+
+pub(super) use session::Limits;
+use state::State;
+use turns::Turns;
+
+/// Serves clients that come to `listener` until one of them asks for the end.
+///
+/// # Errors
+///
+/// What the kernel answers when the server begins, or cannot wait any more.
+pub(super) fn serve(listener: Listener, limits: Limits) -> io::Result<()> {
+    Turns::new(State::new(limits)?, Some(listener))?.run()
+}

@@ -1,0 +1,147 @@
+//! One link, as the loop has it.
+
+use std::cell::Cell;
+
+use ipc_pipe::{Link, Readiness, TryRecvError, TrySendError};
+use ipc_sync::Deadline;
+
+use super::calls::Reply;
+use super::poller::{EACH_TIME, Poller, READABLE, WRITABLE};
+use super::state::{Line, LinkId, State};
+
+/// Messages of one link in one turn.
+const BURST: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) link: Link,
+    pub(super) line: Line,
+    /// An answer that had no room yet. Nothing is read meanwhile.
+    pub(super) owed: Option<Vec<u8>>,
+    /// There may be something that memory does not tell of: bytes of a stream, or the end of file.
+    pub(super) look: Cell<bool>,
+    pub(super) is_hot: bool,
+    /// The turn in which it was served last.
+    pub(super) served: u64,
+    /// Until then the message that has begun must be whole.
+    pub(super) whole_until: Option<Deadline>,
+    is_known: Cell<bool>,
+}
+
+/// What became of a turn of one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It had something.
+    Busy,
+    Idle,
+    /// Its answer has no room.
+    Blocked,
+    /// It is closed, or broke the grammar.
+    Over {
+        refused: bool,
+    },
+}
+
+impl Peer {
+    pub(super) fn new(link: Link) -> Peer {
+        let pid = link.peer().map_or(0, |peer| peer.pid);
+        Peer {
+            link,
+            line: Line { pid, ..Line::default() },
+            owed: None,
+            look: Cell::new(true),
+            is_hot: true,
+            served: 0,
+            whole_until: None,
+            is_known: Cell::new(false),
+        }
+    }
+
+    /// Answers what has come, up to a few messages.
+    #[inline]
+    pub(super) fn serve(&mut self, id: LinkId, state: &mut State) -> Turn {
+        let mut turn = Turn::Idle;
+        for _ in 0..BURST {
+            if !self.look.get() && !self.link.glance() {
+                break;
+            }
+            let Peer { link, line, .. } = self;
+            match link.try_recv_with(|message| state.request(id, line, message)) {
+                Ok(Ok(Reply::None)) => {}
+                Ok(Ok(Reply::Answer)) => match self.send(&state.desk.answer) {
+                    Turn::Idle => {}
+                    stopped => return stopped,
+                },
+                Err(TryRecvError::Empty) => {
+                    self.look.set(false);
+                    break;
+                }
+                Ok(Err(_)) => return Turn::Over { refused: true },
+                Err(_) => return Turn::Over { refused: false },
+            }
+            turn = Turn::Busy;
+            self.whole_until = None;
+            // Rings tell by themselves what comes next. Others wait for the woken, and for the end.
+            self.look.set(!self.link.is_local());
+            if !state.woken.is_empty() || state.is_over {
+                break;
+            }
+        }
+        turn
+    }
+
+    /// Sends an answer, or keeps it until there is room.
+    #[inline]
+    pub(super) fn send(&mut self, answer: &[u8]) -> Turn {
+        match self.link.try_send_bytes(answer) {
+            Ok(()) if !self.link.has_unsent() => Turn::Idle,
+            Ok(()) => Turn::Blocked,
+            Err(TrySendError::Full) => {
+                self.owed = Some(answer.to_vec());
+                Turn::Blocked
+            }
+            Err(_) => Turn::Over { refused: false },
+        }
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.owed.is_some() || self.link.has_unsent()
+    }
+
+    /// Sends what is owed, as far as there is room.
+    pub(super) fn flush(&mut self) -> Turn {
+        match self.link.flush() {
+            Ok(true) => {}
+            Ok(false) => return Turn::Blocked,
+            Err(_) => return Turn::Over { refused: false },
+        }
+        match self.owed.take() {
+            Some(answer) => self.send(&answer),
+            None => Turn::Idle,
+        }
+    }
+
+    /// Has the poller tell of what comes; false = there is something already, or the kernel cannot do it now.
+    pub(super) fn arm(&self, id: LinkId, poller: &Poller) -> bool {
+        let armed =
+            matches!(self.link.readiness(), Ok(Some(readiness)) if self.is_known(&readiness, id, poller));
+        self.look.set(!armed);
+        armed
+    }
+
+    fn is_known(&self, readiness: &Readiness, id: LinkId, poller: &Poller) -> bool {
+        if !self.is_known.get() {
+            let flags = if self.link.is_local() { EACH_TIME } else { READABLE };
+            self.is_known.set(poller.add(readiness, id, flags).is_ok());
+        }
+        self.is_known.get()
+    }
+
+    /// Has the poller tell of room and not of something to read, or the other way round. Rings tell of no room.
+    pub(super) fn mind_room(&self, id: LinkId, poller: &Poller, minds: bool) {
+        if let Some(outlet) = self.link.outlet().filter(|_| self.is_known.get()) {
+            // If it cannot be changed it is told of too often.
+            let _ = poller.change(outlet, id, if minds { WRITABLE } else { READABLE });
+        }
+    }
+}

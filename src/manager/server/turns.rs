@@ -1,0 +1,339 @@
+//! The loop: one thread, all links in turn, and sleep when none has anything.
+//!
+//! ```text
+//! hot        used lately: its ring is looked at in each turn, no system call
+//! cold       armed: the poller tells when something comes
+//! blocked    its answer has no room: it is tried again from time to time, and nothing is read
+//! ```
+//!
+//! Before the server sleeps all hot links become cold. So who is silent costs nothing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use ipc_pipe::{Link, Listener};
+use ipc_sync::{Deadline, Patience};
+
+use super::peer::{Peer, Turn};
+use super::poller::{Events, Poller, READABLE};
+use super::slab::Slab;
+use super::state::{LinkId, State, Woken};
+
+/// The poller's number for newcomers. Links have larger ones.
+const DOOR: u64 = 0;
+
+/// Newcomers that are let in at once.
+const CROWD: usize = 16;
+
+/// Busy turns between two looks at everything else: newcomers, cold links, timers.
+const BUSY_TURNS: u64 = 64;
+
+/// Turns in which nothing comes after which a link is cold.
+const SILENCE: u64 = 1024;
+
+/// A message that has begun must be whole after this.
+const FRAME_TIME: Duration = Duration::from_secs(10);
+
+/// Between two tries to send what has no room in a ring.
+const RETRY: Duration = Duration::from_millis(5);
+
+#[derive(Debug)]
+pub(super) struct Turns {
+    state: State,
+    door: Option<Listener>,
+    peers: Slab<Peer>,
+    hot: Vec<LinkId>,
+    blocked: Vec<LinkId>,
+    /// Links in the middle of a message, by the time at which they are closed if they still are.
+    begun: VecDeque<(Deadline, LinkId)>,
+    poller: Poller,
+    patience: Patience,
+    /// Counts turns.
+    now: u64,
+    /// The processor on which the last client was seen.
+    processor: u32,
+}
+
+impl Turns {
+    pub(super) fn new(state: State, door: Option<Listener>) -> io::Result<Turns> {
+        let poller = Poller::new()?;
+        if let Some(door) = &door {
+            poller.add(door, DOOR, READABLE)?;
+        }
+        Ok(Turns {
+            state,
+            door,
+            peers: Slab::default(),
+            hot: Vec::new(),
+            blocked: Vec::new(),
+            begun: VecDeque::new(),
+            poller,
+            patience: Patience::default(),
+            now: 0,
+            processor: u32::MAX,
+        })
+    }
+
+    /// A newcomer. One that cannot be listened to is closed.
+    pub(super) fn adopt(&mut self, link: Link) {
+        link.set_max_message(self.state.limits.message);
+        let id = self.peers.insert(Peer::new(link));
+        self.state.links += 1;
+        self.hot.push(id);
+    }
+
+    /// Serves until a client asks for the end.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        while !self.state.is_over {
+            self.now += 1;
+            if !self.turn() {
+                self.rest()?;
+            } else if self.now % BUSY_TURNS == 0 {
+                self.look_around()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn of all hot links; false = none had anything.
+    fn turn(&mut self) -> bool {
+        let (mut busy, mut at) = (false, 0);
+        while let Some(id) = self.hot.get(at).copied() {
+            match self.serve(id) {
+                Turn::Busy => busy = true,
+                Turn::Idle => {}
+                Turn::Blocked | Turn::Over { .. } => {
+                    self.hot.swap_remove(at);
+                    continue;
+                }
+            }
+            at += 1;
+        }
+        busy
+    }
+
+    #[inline]
+    fn serve(&mut self, id: LinkId) -> Turn {
+        let Some(peer) = self.peers.get_mut(id) else { return Turn::Over { refused: false } };
+        let turn = peer.serve(id, &mut self.state);
+        match turn {
+            Turn::Busy => {
+                peer.served = self.now;
+                self.processor = peer.link.peer_processor().unwrap_or(u32::MAX);
+            }
+            Turn::Idle => {}
+            turn => self.stop(id, turn),
+        }
+        if !self.state.woken.is_empty() {
+            self.deliver();
+        }
+        turn
+    }
+
+    /// A link that is blocked or over.
+    #[cold]
+    fn stop(&mut self, id: LinkId, turn: Turn) {
+        match turn {
+            Turn::Over { refused } => self.close(id, refused),
+            _ => {
+                let Some(peer) = self.peers.get_mut(id) else { return };
+                peer.is_hot = false;
+                peer.arm(id, &self.poller);
+                peer.mind_room(id, &self.poller, true);
+                if peer.link.is_local() {
+                    self.blocked.push(id);
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, id: LinkId, refused: bool) {
+        let Some(Peer { link, mut line, owed, .. }) = self.peers.remove(id) else { return };
+        // Closed first: who hears of what it held finds it gone.
+        drop(link);
+        self.state.links -= 1;
+        self.state.refused += u64::from(refused);
+        if let Some(answered) = line.last.take().filter(|_| owed.is_some()) {
+            self.state.undo(answered);
+        }
+        self.state.hang_up(line);
+    }
+
+    /// Sends answers to calls that waited. One that reaches nobody may wake others.
+    fn deliver(&mut self) {
+        while !self.state.woken.is_empty() {
+            for Woken { link, answered } in std::mem::take(&mut self.state.woken) {
+                let Some(peer) = self.peers.get_mut(link) else {
+                    self.state.undo(answered);
+                    continue;
+                };
+                peer.line.waits = None;
+                let turn = peer.send(&answered.answer);
+                match turn {
+                    Turn::Over { .. } => self.state.undo(answered),
+                    _ => peer.line.last = Some(answered),
+                }
+                if turn != Turn::Idle {
+                    self.stop(link, turn);
+                }
+            }
+        }
+    }
+
+    /// Waits until somebody has something: awake for a little while, then asleep.
+    fn rest(&mut self) -> io::Result<()> {
+        self.note_begun();
+        let (events, over) = (RefCell::new(Events::default()), Cell::new(None));
+        let Turns { hot, peers, patience, processor, .. } = &*self;
+        let hot_peers = || hot.iter().filter_map(|id| peers.get(*id).map(|peer| (*id, peer)));
+        let ready = || over.get().is_some() || hot_peers().any(|(_, peer)| peer.link.glance());
+        let sleep = || {
+            over.set(Some(self.sleep(hot_peers(), &mut events.borrow_mut())));
+            true
+        };
+        if hot_peers().any(|(_, peer)| peer.link.is_local()) {
+            patience.wait(*processor, ready, sleep);
+        } else {
+            sleep();
+        }
+        match over.take() {
+            None => Ok(()),
+            Some(slept) => self.wake(slept, &events.into_inner()),
+        }
+    }
+
+    /// Arms all hot links and sleeps, unless one of them has something by now; false = it was so.
+    fn sleep<'a>(&self, hot: impl Iterator<Item = (LinkId, &'a Peer)>, events: &mut Events) -> bool {
+        let mut silent = true;
+        for (id, peer) in hot {
+            silent &= peer.arm(id, &self.poller);
+        }
+        // What the kernel cannot do now it may do later.
+        silent && self.poller.wait(events, self.next_deadline()).is_ok()
+    }
+
+    /// After sleep all links are cold but those that the poller tells of.
+    fn wake(&mut self, slept: bool, events: &Events) -> io::Result<()> {
+        if slept {
+            for id in self.hot.drain(..) {
+                if let Some(peer) = self.peers.get_mut(id) {
+                    peer.is_hot = false;
+                }
+            }
+        }
+        self.attend(events);
+        self.keep_time()
+    }
+
+    /// What a busy server must not forget.
+    fn look_around(&mut self) -> io::Result<()> {
+        let mut events = Events::default();
+        self.poller.wait(&mut events, Deadline::NOW)?;
+        self.cool();
+        self.attend(&events);
+        self.keep_time()
+    }
+
+    /// Links that were silent for long become cold.
+    fn cool(&mut self) {
+        let Turns { hot, peers, poller, now, .. } = self;
+        hot.retain(|id| {
+            let Some(peer) = peers.get_mut(*id) else { return false };
+            peer.is_hot = peer.served + SILENCE > *now || !peer.arm(*id, poller);
+            peer.is_hot
+        });
+    }
+
+    fn attend(&mut self, events: &Events) {
+        for number in events.numbers() {
+            if number == DOOR {
+                self.let_in();
+            } else {
+                self.heat(number);
+            }
+        }
+    }
+
+    /// The poller tells of a link.
+    fn heat(&mut self, id: LinkId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.look.set(true);
+        if peer.is_blocked() {
+            self.flush(id);
+        } else if !peer.is_hot {
+            peer.is_hot = true;
+            peer.served = self.now;
+            self.hot.push(id);
+        }
+    }
+
+    /// Tries to send what a link is owed; true = it is not blocked any more.
+    fn flush(&mut self, id: LinkId) -> bool {
+        let Some(peer) = self.peers.get_mut(id) else { return true };
+        match peer.flush() {
+            Turn::Over { refused } => self.close(id, refused),
+            Turn::Idle => {
+                peer.mind_room(id, &self.poller, false);
+                self.heat(id);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn let_in(&mut self) {
+        for _ in 0..CROWD {
+            let Some(door) = &self.door else { return };
+            match door.try_accept() {
+                Ok(Some(link)) => self.adopt(link),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// When the server must wake though nobody has anything.
+    fn next_deadline(&self) -> Deadline {
+        let begun = self.begun.front().map_or(Deadline::NEVER, |(deadline, _)| *deadline);
+        let retry = if self.blocked.is_empty() { Deadline::NEVER } else { Deadline::after(RETRY) };
+        let door = self.door.as_ref().and_then(Listener::next_deadline);
+        let door = door.map_or(Deadline::NEVER, Deadline::at);
+        self.state.next_deadline().min(begun).min(retry).min(door)
+    }
+
+    /// Does what its time has come for.
+    fn keep_time(&mut self) -> io::Result<()> {
+        self.state.run_timers();
+        if !self.blocked.is_empty() {
+            let blocked = std::mem::take(&mut self.blocked);
+            let blocked = blocked.into_iter().filter(|id| !self.flush(*id)).collect();
+            self.blocked = blocked;
+        }
+        while let Some((_, id)) = self.begun.front().copied().filter(|(deadline, _)| deadline.has_passed()) {
+            self.begun.pop_front();
+            let late = |peer: &Peer| peer.whole_until.is_some_and(Deadline::has_passed);
+            if self.peers.get(id).is_some_and(late) {
+                self.close(id, true);
+            }
+        }
+        let door = self.door.as_ref().and_then(Listener::next_deadline);
+        if door.is_some_and(|deadline| deadline <= Instant::now()) {
+            self.let_in();
+        }
+        self.deliver();
+        Ok(())
+    }
+
+    /// Notes links that are in the middle of a message.
+    fn note_begun(&mut self) {
+        for id in &self.hot {
+            let Some(peer) = self.peers.get_mut(*id) else { continue };
+            if peer.whole_until.is_none() && peer.link.is_mid_message() {
+                let deadline = Deadline::after(FRAME_TIME);
+                peer.whole_until = Some(deadline);
+                self.begun.push_back((deadline, *id));
+            }
+        }
+    }
+}

@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each test binary uses its part
 #![allow(unsafe_code)] // limits, and packets by hand
 
+pub(crate) mod meeting;
+
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use ipc_pipe::{Connection, pipe};

@@ -41,6 +41,7 @@
 //! | Answered    | client | CPython's verdict                         |
 //! | Questioning | client | CPython's answer to our challenge         |
 //! | Over        | both   | nothing                                   |
+//! | Denied      | both   | nothing; something was wrong              |
 
 use std::{fmt, io};
 
@@ -134,6 +135,7 @@ enum State {
     Answered,
     Questioning,
     Over,
+    Denied,
 }
 
 /// One side of one handshake.
@@ -173,7 +175,7 @@ impl Handshake {
     pub fn is_authentic(&self) -> bool {
         use State::*;
         match self.state {
-            Challenged | Opened | Proven | Answered | Questioning => false,
+            Challenged | Opened | Proven | Answered | Questioning | Denied => false,
             Greeted | Wanted | Offered | Questioned | Judged | Chosen | Tempted | Over => true,
         }
     }
@@ -200,9 +202,9 @@ impl Handshake {
             State::Chosen => self.offered(message),
             State::Answered => verdict(message).map(|()| (Step::Say(self.challenge()), State::Questioning)),
             State::Questioning => self.questioned(message),
-            State::Wanted | State::Tempted | State::Over => Err(Denial::Protocol),
+            State::Wanted | State::Tempted | State::Over | State::Denied => Err(Denial::Protocol),
         };
-        let (step, state) = step.inspect_err(|_| self.state = State::Over)?;
+        let (step, state) = step.inspect_err(|_| self.state = State::Denied)?;
         self.state = state;
         Ok(step)
     }

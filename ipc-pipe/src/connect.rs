@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LONG: u128 = 86_400_000_000;
 
 /// A listener that is overrun turns away who is slow; so often we come again, with longer and longer pauses.
-const VISITS: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(2);
+const VISITS: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Connects to the [`Listener`](crate::Listener) at `address`, which must have the same key, within ten seconds.
 ///

@@ -41,7 +41,7 @@ const DOOR: u64 = 0;
 const TURN: usize = 16;
 
 /// Who came less than so long ago is not sent away for another: a living client answers within it.
-const GRACE: Duration = Duration::from_millis(2);
+const GRACE: Duration = Duration::from_millis(4);
 
 /// Where the kernel has no descriptor for us, we ask again after so long.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -66,7 +66,7 @@ pub struct ListenerOptions {
     address: Option<Address>,
     key: Option<Key>,
     uids: Vec<u32>,
-    backlog: i32,
+    backlog: Option<u32>,
     timeout: Duration,
     max_pending: usize,
 }
@@ -92,9 +92,10 @@ impl ListenerOptions {
         self
     }
 
-    /// Clients that may wait until they are looked at; 256 unless set.
+    /// Clients that may wait until they are looked at. Unless set, 128 on this machine, where the next one waits inside its `connect`;
+    /// and 1024 over TCP, where the next one comes again after a second.
     pub fn backlog(mut self, clients: u32) -> Self {
-        self.backlog = i32::try_from(clients).unwrap_or(i32::MAX);
+        self.backlog = Some(clients);
         self
     }
 
@@ -117,7 +118,9 @@ impl ListenerOptions {
     /// As [`Listener::bind`].
     pub fn bind(self) -> io::Result<Listener> {
         let ListenerOptions { address, key, uids, backlog, timeout, max_pending } = self;
-        let site = Site::new(&address.unwrap_or_else(Address::fresh), backlog)?;
+        let address = address.unwrap_or_else(Address::fresh);
+        let backlog = backlog.unwrap_or(if address.is_local() { 128 } else { 1024 });
+        let site = Site::new(&address, i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let key = key.map_or_else(Key::random, Ok)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&site.door, EpollEvent::new(EpollFlags::EPOLLIN, DOOR))?;
@@ -248,7 +251,7 @@ impl Listener {
             address: None,
             key: None,
             uids: Vec::new(),
-            backlog: 256,
+            backlog: None,
             timeout: Duration::from_secs(2),
             max_pending: 64,
         }

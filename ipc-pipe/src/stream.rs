@@ -9,6 +9,7 @@
 //! came of a message stays for the next receive; what the kernel did not take of one stays for the next send, and is never more
 //! than that one.
 
+use std::fmt;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -34,7 +35,6 @@ const KEEP: usize = 64 << 10;
 const GULP: usize = 1 << 20;
 
 /// One end of a stream. Threads share it: messages go one after the other.
-#[derive(Debug)]
 pub(crate) struct Stream {
     socket: Arc<OwnedFd>,
     inlet: Mutex<Inlet>,
@@ -43,7 +43,7 @@ pub(crate) struct Stream {
 }
 
 /// What came and was not received yet.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inlet {
     buffer: Vec<u8>,
     /// The bytes of `buffer` that came.
@@ -62,7 +62,7 @@ enum Over {
 }
 
 /// What a send left to be sent.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Outlet {
     rest: Vec<u8>,
     sent: usize,
@@ -272,6 +272,12 @@ impl Stream {
                 false
             }
         }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stream").field(&self.socket).finish()
     }
 }
 

@@ -168,17 +168,12 @@ fn server_that_does_not_know_the_key_is_found_out() {
         std::os::unix::net::SocketAddr::from_abstract_name(common::meeting::name(&address)).unwrap()
     })
     .unwrap();
-    let answers: [(fn(&mut UnixStream), fn(&ConnectError) -> bool); 4] = [
-        (
-            |stream| drop(stream.write_all(&frame(b"#WELCOME#"))),
-            |e| matches!(e, ConnectError::PeerNotAuthentic),
-        ),
-        (
-            |stream| drop(stream.write_all(&frame(&[&b"#WELCOME#"[..], &[0; 32]].concat()))),
-            |e| matches!(e, ConnectError::PeerNotAuthentic),
-        ),
-        (|stream| drop(stream.write_all(&frame(b"#FAILURE#"))), |e| matches!(e, ConnectError::WrongKey)),
-        (|stream| drop(stream.write_all(&[0x7f; 4])), |e| matches!(e, ConnectError::Protocol)),
+    let forged = [&b"#WELCOME#"[..], &[0; 32]].concat();
+    let answers: [(Vec<u8>, fn(&ConnectError) -> bool); 4] = [
+        (frame(b"#WELCOME#"), |error| matches!(error, ConnectError::PeerNotAuthentic)),
+        (frame(&forged), |error| matches!(error, ConnectError::PeerNotAuthentic)),
+        (frame(b"#FAILURE#"), |error| matches!(error, ConnectError::WrongKey)),
+        (vec![0x7f; 4], |error| matches!(error, ConnectError::Protocol)),
     ];
     for (answer, expected) in answers {
         thread::scope(|scope| {
@@ -187,7 +182,7 @@ fn server_that_does_not_know_the_key_is_found_out() {
             let challenge = Handshake::new(wrong_key(), SERVER).unwrap().challenge();
             stream.write_all(&frame(&challenge)).unwrap();
             read_frame(&mut stream).unwrap();
-            answer(&mut stream);
+            stream.write_all(&answer).unwrap();
             let error = client.join().unwrap().unwrap_err();
             assert!(expected(&error), "{error:?}");
         });

@@ -4,7 +4,6 @@
 //! writes its answers on the [`Desk`], which the server clears after each call.
 
 mod barrier;
-mod condition;
 mod desk;
 mod dict;
 mod event;
@@ -78,7 +77,7 @@ pub(super) trait Hosted: Sized {
 /// Makes one type of all types of objects: the name of the type, and the kinds that it is.
 macro_rules! objects {
     ($($object:ident($type:ty): $($kind:ident)|+;)*) => {
-        /// Any object of a server.
+        /// Any object of a server. A condition is none: it is a row of its lock.
         #[derive(Debug)]
         pub(super) enum Object { $($object($type),)* }
 
@@ -120,7 +119,6 @@ objects! {
     List(list::List): List | Value | Array;
     Queue(queue::Queue): Queue | JoinableQueue;
     Lock(lock::Lock): Lock | RLock;
-    Condition(condition::Condition): Condition;
     Semaphore(semaphore::Semaphore): Semaphore;
     Event(event::Event): Event;
     Barrier(barrier::Barrier): Barrier;

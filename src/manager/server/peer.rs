@@ -100,7 +100,10 @@ impl Peer {
                 self.owed = Some(answer.to_vec());
                 Turn::Blocked
             }
-            Err(_) => Turn::Over { refused: false },
+            Err(_) => {
+                self.owed = Some(answer.to_vec()); // whoever closes the link sees that it did not go
+                Turn::Over { refused: false }
+            }
         }
     }
 

@@ -1,18 +1,15 @@
 //! The life of a worker: it prepares itself, says so, and then runs what comes until nothing can come any more.
-#![allow(unsafe_code)]
 
 use ipc_pipe::{Connection, RecvError, SendError};
 use ipc_shm::View;
 use ipc_sync::Me;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::payload::Payload;
 use super::table::{Lane, Table};
 use super::task::{self, Failure, Order, Outcome, Reply};
-use crate::process::Call;
+use crate::process::{Call, servant};
 
 /// What a worker is given.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,8 +29,8 @@ pub(super) fn now() -> u64 {
 
 /// The function of a worker's process. Whatever it cannot do, the pool learns by its end.
 pub(super) fn live(start: Start) {
-    leave_terminal_to_parent();
-    leave_no_core();
+    servant::leave_terminal_to_parent();
+    servant::leave_no_core();
     let Start { connection, table, place, initializer } = start;
     let (Some(lane), Ok(me)) = (table.lane(place), Me::get()) else { return };
     connection.set_max_message(usize::MAX); // both ends are this program
@@ -45,20 +42,6 @@ pub(super) fn live(start: Start) {
     let failed = failure.is_some();
     if worker.tell(&Reply::Hello { token: me.token(), failure }).is_ok() && !failed {
         worker.work();
-    }
-}
-
-/// Ctrl-C reaches all processes of a terminal. What is to become of the tasks is for the parent to say.
-fn leave_terminal_to_parent() {
-    // SAFETY: SIG_IGN is no handler of ours, so nothing runs asynchronously.
-    let _ = unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) };
-}
-
-/// A core dump of a large process takes seconds, and the news of its death come after it. One byte is too few for a
-/// file, and the value that tells the kernel not to call a program for it; with 0 it would.
-fn leave_no_core() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_CORE) {
-        let _ = setrlimit(Resource::RLIMIT_CORE, most.min(1), most);
     }
 }
 

@@ -27,6 +27,7 @@ mod message;
 mod panics;
 mod parent;
 mod pidfd;
+pub(crate) mod servant;
 mod start;
 mod status;
 

@@ -1,7 +1,6 @@
 //! Requests: what each asks of the server itself, and which object answers the rest.
 
 use super::state::{Answered, Line, LinkId, Parked, State};
-use super::table::Body;
 use crate::manager::hosted::{Caller, Hosted, Ticket, Verdict};
 use crate::manager::message::{Answer, Budget, Header, MAX_BATCH, Malformed, Op, Reader, Write};
 
@@ -86,14 +85,7 @@ impl State {
             return Ok(Verdict::Answered);
         }
         desk.allowance = limits.bytes.saturating_sub(session.bytes);
-        let verdict = match &mut entry.body {
-            Body::Object(object) => object.call(header.op, caller, arguments, desk)?,
-            Body::Condition { lock } => {
-                arguments.end()?;
-                desk.say(Answer::Done).put_number(*lock);
-                Verdict::Answered
-            }
-        };
+        let verdict = entry.object.call(header.op, caller, arguments, desk)?;
         if kind.has_stakes() {
             session.add_stake(header.object, |object| table.get(object).is_some());
         }

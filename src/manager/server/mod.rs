@@ -22,9 +22,18 @@ use std::io;
 
 use ipc_pipe::Listener;
 
+use crate::process::servant;
+
 pub(super) use session::Limits;
 use state::State;
 use turns::Turns;
+
+/// What a process does that is to be a server and nothing else.
+pub(super) fn settle_in() {
+    servant::leave_terminal_to_parent();
+    servant::leave_no_core();
+    servant::open_many_descriptors();
+}
 
 /// Serves clients that come to `listener` until one of them asks for the end.
 ///

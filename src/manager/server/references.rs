@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipc_sync::Deadline;
 
 use super::state::{Lent, State, Timer};
-use super::table::{Body, Entry};
+use super::table::Entry;
 use crate::manager::hosted::{Caller, Hosted, Object};
 use crate::manager::message::{Answer, Kind, MAX_NAME, Malformed, ObjectId, Reader, Write};
 
@@ -37,30 +37,26 @@ impl State {
         &mut self,
         kind: Kind,
         caller: Caller,
-        mut arguments: Reader<'_>,
+        arguments: Reader<'_>,
     ) -> Result<Option<ObjectId>, Malformed> {
-        let body = if kind == Kind::Condition {
-            let lock = arguments.number()?;
-            arguments.end()?;
-            self.lock_of_condition(lock).map(|lock| Body::Condition { lock })
-        } else {
-            let bytes = self.session(caller.session).map_or(u64::MAX, |session| session.bytes);
-            self.desk.allowance = self.limits.bytes.saturating_sub(bytes);
-            Object::create(kind, caller, arguments, &mut self.desk)?.map(Body::Object)
-        };
-        Ok(body.map(|body| self.table.insert(Entry::new(kind, body))))
+        if kind == Kind::Condition && !self.may_have_condition(arguments)? {
+            return Ok(None);
+        }
+        let bytes = self.session(caller.session).map_or(u64::MAX, |session| session.bytes);
+        self.desk.allowance = self.limits.bytes.saturating_sub(bytes);
+        let object = Object::create(kind, caller, arguments, &mut self.desk)?;
+        Ok(object.map(|object| self.table.insert(Entry::new(kind, object))))
     }
 
-    fn lock_of_condition(&mut self, lock: ObjectId) -> Option<ObjectId> {
-        match self.table.get(lock).map(|entry| entry.kind) {
-            Some(Kind::Lock | Kind::RLock) => {
-                self.table.store(lock);
-                return Some(lock);
-            }
+    /// Whether the object that a condition is to belong to is a lock; if not, the answer says so.
+    fn may_have_condition(&mut self, mut arguments: Reader<'_>) -> Result<bool, Malformed> {
+        let lock = self.table.get(arguments.number()?).map(|entry| entry.kind);
+        match lock {
+            Some(Kind::Lock | Kind::RLock) => return Ok(true),
             Some(kind) => self.desk.say(Answer::OtherKind).put_u8(kind as u8),
             None => self.desk.tell(Answer::Gone),
         }
-        None
+        Ok(false)
     }
 
     fn name(&mut self, caller: Caller, object: ObjectId, name: &[u8]) {

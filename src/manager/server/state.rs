@@ -10,7 +10,7 @@ use ipc_sync::Deadline;
 
 use super::session::{Limits, Session};
 use super::slab::{ByNumber, Slab};
-use super::table::{Body, Table};
+use super::table::Table;
 use crate::manager::hosted::{Caller, Desk, End, Hosted, SessionId, Ticket};
 use crate::manager::message::{Answer, Budget, ObjectId, Op, Reader, Write};
 use crate::manager::statistics::Statistics;
@@ -173,10 +173,7 @@ impl State {
     /// `object` goes if nobody keeps it, and with it what only it kept.
     pub(super) fn collect(&mut self, object: ObjectId) {
         let Some(mut entry) = self.table.take_unkept(object) else { return };
-        match &mut entry.body {
-            Body::Object(gone) => gone.clear(&mut self.desk),
-            Body::Condition { lock } => self.desk.dropped.push(*lock),
-        }
+        entry.object.clear(&mut self.desk);
         if entry.waiting > 0 {
             self.orphan(object);
         }

@@ -10,7 +10,7 @@ use crate::manager::message::{Kind, ObjectId};
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) kind: Kind,
-    pub(super) body: Body,
+    pub(super) object: Object,
     /// References of sessions.
     pub(super) references: u64,
     /// References of stored values and conditions, and those on their way.
@@ -22,29 +22,13 @@ pub(super) struct Entry {
     pub(super) waiting: usize,
 }
 
-#[derive(Debug)]
-pub(super) enum Body {
-    Object(Object),
-    /// Its waiters stand in its lock, of which it has a reference.
-    Condition {
-        lock: ObjectId,
-    },
-}
-
 impl Entry {
-    pub(super) fn new(kind: Kind, body: Body) -> Entry {
-        Entry { kind, body, references: 0, stored: 0, name: None, maker: SessionId(0), waiting: 0 }
+    pub(super) fn new(kind: Kind, object: Object) -> Entry {
+        Entry { kind, object, references: 0, stored: 0, name: None, maker: SessionId(0), waiting: 0 }
     }
 
     fn is_kept(&self) -> bool {
         self.references > 0 || self.stored > 0 || self.name.is_some()
-    }
-
-    pub(super) fn object(&mut self) -> Option<&mut Object> {
-        match &mut self.body {
-            Body::Object(object) => Some(object),
-            Body::Condition { .. } => None,
-        }
     }
 }
 
@@ -77,7 +61,7 @@ impl Table {
     }
 
     pub(super) fn object(&mut self, id: ObjectId) -> Option<&mut Object> {
-        self.get_mut(id)?.object()
+        Some(&mut self.get_mut(id)?.object)
     }
 
     pub(super) fn named(&self, name: &[u8]) -> Option<ObjectId> {

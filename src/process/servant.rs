@@ -1,0 +1,26 @@
+//! What becomes a process that works for another one: workers of pools, servers of managers.
+#![allow(unsafe_code)]
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+/// Ctrl-C reaches all processes of a terminal. What is to become of the work is for the parent to say.
+pub(crate) fn leave_terminal_to_parent() {
+    // SAFETY: SIG_IGN is no handler of ours, so nothing runs asynchronously.
+    let _ = unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) };
+}
+
+/// A core dump of a large process takes seconds, and the news of its death come after it. One byte is too few for a
+/// file, and the value that tells the kernel not to call a program for it; with 0 it would.
+pub(crate) fn leave_no_core() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_CORE) {
+        let _ = setrlimit(Resource::RLIMIT_CORE, most.min(1), most);
+    }
+}
+
+/// As many descriptors as this user may have.
+pub(crate) fn open_many_descriptors() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ipc_sync::Deadline;
 use serde::{Deserialize, Serialize};
 
 use crate::manager::error::CallError;
@@ -20,7 +21,7 @@ impl Endpoint {
     /// # Errors
     ///
     /// Nobody is there; or somebody with another key; or this process has no descriptor left.
-    pub(super) fn dial(&self) -> Result<Link, Unreached> {
+    pub(super) fn dial(&self, _until: Deadline) -> Result<Link, Unreached> {
         Err(Unreached::Absent("no listener yet".into()))
     }
 }

@@ -60,7 +60,17 @@ impl Client {
     /// The server cannot be reached, or this process has no place for another link.
     #[inline]
     pub(super) fn seat(&self) -> Result<Seat<'_>, CallError> {
-        self.pool.get().seat(&self.endpoint)
+        self.seat_until(None)
+    }
+
+    /// As [`seat`](Client::seat), for a call with that time limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`seat`](Client::seat); [`CallError::TimedOut`].
+    #[inline]
+    pub(super) fn seat_until(&self, until: Option<Deadline>) -> Result<Seat<'_>, CallError> {
+        self.pool.get().seat(&self.endpoint, until)
     }
 
     /// A link of the session `epoch`.
@@ -70,8 +80,11 @@ impl Client {
     /// [`CallError::ServerDied`]: the session is over; else as [`seat`](Client::seat).
     pub(super) fn seat_in(&self, epoch: Epoch) -> Result<Seat<'_>, CallError> {
         let pool = self.pool.get();
-        let seat =
-            if pool.is(epoch) { pool.seat(&self.endpoint)? } else { return Err(CallError::ServerDied) };
+        let seat = if pool.is(epoch) {
+            pool.seat(&self.endpoint, None)?
+        } else {
+            return Err(CallError::ServerDied);
+        };
         if seat.epoch() == epoch { Ok(seat) } else { Err(CallError::ServerDied) }
     }
 
@@ -93,7 +106,8 @@ impl Client {
             return; // it may be a forked child's copy
         }
         let header = Header { op, thread: thread(), object };
-        let seat = pool.idle_in(epoch).or_else(|| pool.seat(&self.endpoint).ok());
+        let moment = Some(Deadline::after(A_MOMENT));
+        let seat = pool.idle_in(epoch).or_else(|| pool.seat(&self.endpoint, moment).ok());
         let Some(mut seat) = seat.filter(|seat| seat.epoch() == epoch) else {
             let mut request = Vec::new();
             header.write(&mut request);
@@ -104,7 +118,7 @@ impl Client {
             message.extend_from_slice(argument);
             Ok(())
         };
-        let _ = seat.exchange(header, Some(Deadline::after(A_MOMENT)), write, |_, _| Ok(()));
+        let _ = seat.exchange(header, moment, write, |_, _| Ok(()));
     }
 
     /// One request about no object, and its answer.

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use ipc_pipe::TryRecvError;
+use ipc_sync::Deadline;
 use parking_lot::Mutex;
 
 use super::endpoint::{Endpoint, Unreached};
@@ -62,16 +63,16 @@ struct Links {
 }
 
 impl Pool {
-    /// A link that nobody else uses: an idle one, or a new one.
+    /// A link that nobody else uses: an idle one, or a new one. For a call with a time limit that is the limit here too.
     ///
     /// # Errors
     ///
     /// As [`Client::seat`](super::Client::seat).
     #[inline]
-    pub(super) fn seat(&self, endpoint: &Endpoint) -> Result<Seat<'_>, CallError> {
+    pub(super) fn seat(&self, endpoint: &Endpoint, until: Option<Deadline>) -> Result<Seat<'_>, CallError> {
         match self.idle() {
             Some(seat) => Ok(seat),
-            None => self.open(endpoint),
+            None => self.open(endpoint, until),
         }
     }
 
@@ -91,12 +92,13 @@ impl Pool {
     }
 
     #[cold]
-    fn open(&self, endpoint: &Endpoint) -> Result<Seat<'_>, CallError> {
+    fn open(&self, endpoint: &Endpoint, until: Option<Deadline>) -> Result<Seat<'_>, CallError> {
+        let until = Deadline::after(seat::patience(until).unwrap_or(GREETING).min(GREETING));
         for _ in 0..TRIES {
             let session = self.links.lock().session;
             let opened = match session {
-                Some(session) => self.join(endpoint, session)?,
-                None => self.begin(endpoint)?,
+                Some(session) => self.join(endpoint, session, until)?,
+                None => self.begin(endpoint, until)?,
             };
             if let Some(seat) = opened {
                 return Ok(seat);
@@ -106,9 +108,14 @@ impl Pool {
     }
 
     /// One more link of the session; `None` = it is over.
-    fn join(&self, endpoint: &Endpoint, session: Session) -> Result<Option<Seat<'_>>, CallError> {
-        let link = self.dial(endpoint)?;
-        match greet(&link, session.number, session.secret)? {
+    fn join(
+        &self,
+        endpoint: &Endpoint,
+        session: Session,
+        until: Deadline,
+    ) -> Result<Option<Seat<'_>>, CallError> {
+        let link = self.dial(endpoint, until)?;
+        match greet(&link, session.number, session.secret, until)? {
             Some(_) => {
                 link.set_max_message(session.max_message);
                 Ok(Some(Seat::new(self, link, &session)))
@@ -121,13 +128,13 @@ impl Pool {
     }
 
     /// The first link of a session; `None` = somebody else began one meanwhile.
-    fn begin(&self, endpoint: &Endpoint) -> Result<Option<Seat<'_>>, CallError> {
+    fn begin(&self, endpoint: &Endpoint, until: Deadline) -> Result<Option<Seat<'_>>, CallError> {
         let _opening = self.opening.lock();
         if self.links.lock().session.is_some() {
             return Ok(self.idle());
         }
-        let link = self.dial(endpoint)?;
-        let session = greet(&link, 0, [0; 16])?.ok_or(CallError::Protocol)?;
+        let link = self.dial(endpoint, until)?;
+        let session = greet(&link, 0, [0; 16], until)?.ok_or(CallError::Protocol)?;
         link.set_max_message(session.max_message);
         let mut links = self.links.lock();
         links.session = Some(session);
@@ -136,8 +143,8 @@ impl Pool {
     }
 
     /// A server that was there and is not any more has died.
-    fn dial(&self, endpoint: &Endpoint) -> Result<Link, CallError> {
-        endpoint.dial().map_err(|why| match why {
+    fn dial(&self, endpoint: &Endpoint, until: Deadline) -> Result<Link, CallError> {
+        endpoint.dial(until).map_err(|why| match why {
             Unreached::Absent(_) if self.links.lock().has_met => CallError::ServerDied,
             other => other.into(),
         })
@@ -264,14 +271,14 @@ pub(super) fn plain(op: Op, object: ObjectId) -> Vec<u8> {
 }
 
 /// Says Hello. Session 0 = a new one. `None` = there is no such session.
-fn greet(link: &Link, session: u64, secret: [u8; 16]) -> Result<Option<Session>, CallError> {
+fn greet(link: &Link, session: u64, secret: [u8; 16], until: Deadline) -> Result<Option<Session>, CallError> {
     let mut message = Vec::new();
     Header { op: Op::Hello, thread: 0, object: 0 }.write(&mut message);
     message.put_number(VERSION.into());
     message.put_number(session);
     message.put(&secret);
     link.send_bytes(&message).map_err(seat::not_sent)?;
-    let answer = link.recv_with_timeout(GREETING, welcome);
+    let answer = link.recv_with_timeout(until.remaining().unwrap_or(GREETING), welcome);
     answer.map_err(seat::not_received)?
 }
 

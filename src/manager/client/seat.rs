@@ -178,7 +178,7 @@ impl Drop for Seat<'_> {
 
 /// How long to wait for the server; `None` = as long as it takes.
 #[inline]
-fn patience(deadline: Option<Deadline>) -> Option<Duration> {
+pub(super) fn patience(deadline: Option<Deadline>) -> Option<Duration> {
     deadline.and_then(Deadline::remaining).map(|time| time.saturating_add(GRACE))
 }
 

@@ -161,11 +161,25 @@ impl Dict {
         }
         desk.charge(session, key_charge(key));
         let Some(value) = desk.keep(session, value) else { return false };
+        self.append(key, session, value);
+        true
+    }
+
+    /// A new entry; its key is not there.
+    pub(super) fn append(&mut self, key: &[u8], owner: SessionId, value: Stored) {
         self.last += 1;
         let key: Rc<[u8]> = key.into();
         self.order.insert(self.last, key.clone());
-        self.entries.insert(key, Entry { place: self.last, owner: session, value });
-        true
+        self.entries.insert(key, Entry { place: self.last, owner, value });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// All entries, in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &Stored)> {
+        self.order.values().filter_map(|key| Some((&**key, &self.entries.get(key)?.value)))
     }
 
     fn take(&mut self, key: &[u8], desk: &mut Desk) {

@@ -125,6 +125,14 @@ impl Hosted for List {
 }
 
 impl List {
+    pub(super) fn elements(&self) -> &[Stored] {
+        &self.elements
+    }
+
+    pub(super) fn append(&mut self, value: Stored) {
+        self.elements.push(value);
+    }
+
     fn changed(&mut self) {
         self.version += 1;
     }

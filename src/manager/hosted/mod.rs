@@ -4,6 +4,7 @@
 //! writes its answers on the [`Desk`], which the server clears after each call.
 
 mod barrier;
+mod data;
 mod desk;
 mod dict;
 mod event;
@@ -18,8 +19,9 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
+pub(super) use data::Renumber;
 pub(super) use desk::{Caller, Desk, SessionId, Ticket, Verdict};
-pub(super) use stored::Stored;
+pub(super) use stored::{NOBODY, Stored};
 
 use super::message::{Kind, Malformed, Op, Reader};
 

@@ -1,7 +1,10 @@
 //! A value as the server keeps it: bytes that it does not understand.
 
-use super::SessionId;
-use crate::manager::message::{ObjectId, ValueRef};
+use super::{Desk, SessionId};
+use crate::manager::message::{ObjectId, ValueRef, Write};
+
+/// The session of what no client stored.
+pub(in crate::manager) const NOBODY: SessionId = SessionId(0);
 
 /// Memory that a value takes beside its bytes, about.
 const OVERHEAD: usize = 64;
@@ -23,6 +26,23 @@ pub(in crate::manager) struct Stored {
 impl Stored {
     pub(super) fn new(owner: SessionId, value: ValueRef<'_>) -> Stored {
         Stored { bytes: value.bytes.into(), references: value.references().collect(), owner }
+    }
+
+    /// Writes the value as a message has it, with other numbers for the objects.
+    pub(super) fn pack(&self, message: &mut Vec<u8>, number: &mut dyn FnMut(ObjectId) -> ObjectId) {
+        let references: Vec<ObjectId> = self.references.iter().map(|id| number(*id)).collect();
+        message.put_value(&references, &self.bytes);
+    }
+
+    /// The value that [`pack`](Stored::pack) wrote. It is nobody's: no session is charged with it.
+    pub(super) fn unpack(
+        value: ValueRef<'_>,
+        number: &dyn Fn(ObjectId) -> ObjectId,
+        desk: &mut Desk,
+    ) -> Stored {
+        let references: Box<[ObjectId]> = value.references().map(number).collect();
+        desk.stored.extend_from_slice(&references);
+        Stored { bytes: value.bytes.into(), references, owner: NOBODY }
     }
 
     pub(in crate::manager) fn bytes(&self) -> &[u8] {

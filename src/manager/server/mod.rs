@@ -5,6 +5,7 @@
 //! 3. `table`, `session`, `slab`: what is kept.
 
 mod calls;
+mod file;
 mod peer;
 mod poller;
 mod references;

@@ -4,6 +4,7 @@
 //! writes its answers on the [`Desk`], which the server clears after each call.
 
 mod barrier;
+mod condition;
 mod data;
 mod desk;
 mod dict;
@@ -79,7 +80,7 @@ pub(super) trait Hosted: Sized {
 /// Makes one type of all types of objects: the name of the type, and the kinds that it is.
 macro_rules! objects {
     ($($object:ident($type:ty): $($kind:ident)|+;)*) => {
-        /// Any object of a server. A condition is none: it is a row of its lock.
+        /// Any object of a server.
         #[derive(Debug)]
         pub(super) enum Object { $($object($type),)* }
 
@@ -121,6 +122,7 @@ objects! {
     List(list::List): List | Value | Array;
     Queue(queue::Queue): Queue | JoinableQueue;
     Lock(lock::Lock): Lock | RLock;
+    Condition(condition::Condition): Condition;
     Semaphore(semaphore::Semaphore): Semaphore;
     Event(event::Event): Event;
     Barrier(barrier::Barrier): Barrier;

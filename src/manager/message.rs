@@ -168,6 +168,10 @@ codes! {
         QueueJoin = 100,
         /// u8 1 = what is in it goes. No more puts; gets end with Closed when it is empty. -> number that went.
         QueueShutdown = 101,
+        /// many values -> number of them, the first ones, that there was room for. Closed.
+        QueuePutMany = 102,
+        /// most items -> many values, none if there is none. Closed.
+        QueueGetMany = 103,
 
         // Lock, RLock; what is done to a condition goes to its lock, with the number of the condition.
         /// time -> u8 1 = an owner died. TimedOut, Deadlock, OutOfRange = too many levels.
@@ -316,7 +320,7 @@ impl Kind {
         match op as u8 {
             32..64 => matches!(self, Kind::Dict | Kind::Namespace),
             64..96 => self == Kind::List || matches!(self, Kind::Value | Kind::Array) && op.keeps_length(),
-            96..99 | 101 => matches!(self, Kind::Queue | Kind::JoinableQueue),
+            96..99 | 101..104 => matches!(self, Kind::Queue | Kind::JoinableQueue),
             99 | 100 => self == Kind::JoinableQueue,
             112..118 => matches!(self, Kind::Lock | Kind::RLock),
             118..128 => self == Kind::Condition,

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::integer::Addition;
+use super::many::Many;
 use super::page::Page;
-use super::stored::charge;
 use super::{Caller, Desk, End, Hosted, SessionId, Stored, Ticket, Verdict};
 use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, ValueRef, Write};
 
@@ -16,36 +16,6 @@ pub(in crate::manager) struct List {
     version: u64,
     /// Its length stays.
     fixed: bool,
-}
-
-/// Many values, each checked to be one.
-#[derive(Debug, Clone, Copy)]
-struct Many<'a> {
-    count: u32,
-    values: Reader<'a>,
-    charge: usize,
-}
-
-impl<'a> Many<'a> {
-    /// The rest of the arguments.
-    fn read(mut arguments: Reader<'a>) -> Result<Many<'a>, Malformed> {
-        let count = arguments.u32()?;
-        let (values, mut total) = (arguments, 0);
-        for _ in 0..count {
-            total += charge(arguments.value()?.size());
-        }
-        arguments.end()?;
-        Ok(Many { count, values, charge: total })
-    }
-
-    /// All of them, or, when the budget does not suffice, `None`.
-    fn keep(mut self, session: SessionId, desk: &mut Desk) -> Option<Vec<Stored>> {
-        if !desk.affords(self.charge) {
-            return None;
-        }
-        // They were read once already.
-        (0..self.count).map(|_| desk.keep(session, self.values.value().ok()?)).collect()
-    }
 }
 
 impl Hosted for List {

@@ -12,6 +12,7 @@ mod event;
 mod integer;
 mod list;
 mod lock;
+mod many;
 mod page;
 mod queue;
 mod row;

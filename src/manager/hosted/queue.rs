@@ -7,6 +7,8 @@ use std::collections::{HashMap, VecDeque};
 
 use ipc_sync::Deadline;
 
+use super::many::Many;
+use super::page::Page;
 use super::row::Row;
 use super::{Caller, Desk, End, Hosted, SessionId, Stored, Ticket, Verdict};
 use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, Write};
@@ -87,6 +89,29 @@ impl Queue {
         Ok(Verdict::Answered)
     }
 
+    /// As many as there is room for, and the budget suffices for.
+    fn put_many(&mut self, caller: Caller, arguments: Reader<'_>, desk: &mut Desk) -> Result<(), Malformed> {
+        let mut values = Many::read(arguments)?;
+        if self.shut {
+            desk.tell(Answer::Closed);
+            return Ok(());
+        }
+        let mut count = 0;
+        while !self.is_full() {
+            let Some(value) = values.next() else { break };
+            let Some(item) = desk.keep(caller.session, value) else {
+                if count == 0 {
+                    return Ok(()); // the answer says so
+                }
+                break;
+            };
+            self.admit(item, desk);
+            count += 1;
+        }
+        desk.say(Answer::Done).put_number(count);
+        Ok(())
+    }
+
     /// An item has a place: with the oldest getter, or in the queue.
     fn admit(&mut self, item: Stored, desk: &mut Desk) {
         match self.getters.pop() {
@@ -125,6 +150,27 @@ impl Queue {
             return Verdict::Waits(until);
         }
         Verdict::Answered
+    }
+
+    /// What is there, as far as it belongs to one answer.
+    fn get_many(&mut self, session: SessionId, most: u64, desk: &mut Desk) {
+        if self.items.is_empty() && self.shut {
+            return desk.tell(Answer::Closed);
+        }
+        desk.tell(Answer::Done);
+        let mut page = Page::begin(desk, u64::MAX);
+        let most = self.items.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        for _ in 0..most {
+            if !self.items.front().is_some_and(|item| page.takes(desk, item.size())) {
+                break;
+            }
+            let Some(item) = self.items.pop_front() else { break };
+            desk.give(session, &item);
+            desk.discard(item);
+            self.count_taken(session);
+        }
+        page.end(desk, most == 0);
+        self.fill(desk);
     }
 
     /// There may be room: the oldest putters have it.
@@ -223,15 +269,21 @@ impl Hosted for Queue {
         if op == Op::QueuePut {
             return self.put(caller, arguments, desk);
         }
+        if op == Op::QueuePutMany {
+            self.put_many(caller, arguments, desk)?;
+            return Ok(Verdict::Answered);
+        }
         let until = match op {
             Op::QueueGet | Op::QueueJoin => arguments.time()?,
             _ => Deadline::NOW,
         };
         let discard = op == Op::QueueShutdown && arguments.u8()? != 0;
+        let most = if op == Op::QueueGetMany { arguments.number()? } else { 0 };
         arguments.end()?;
         match op {
             Op::QueueGet => return Ok(self.get(caller, until, desk)),
             Op::QueueJoin => return self.join(caller.ticket, until, desk),
+            Op::QueueGetMany => self.get_many(caller.session, most, desk),
             Op::QueueState => self.describe(desk.say(Answer::Done)),
             Op::QueueTaskDone => {
                 let answer = self.task_done(caller.session, desk)?;

@@ -374,6 +374,39 @@ fn items_come_in_the_order_in_which_they_were_put() {
 }
 
 #[test]
+fn many_items_go_as_far_as_there_is_room() {
+    let mut room = queue(3, false);
+    let put = |room: &mut Room<Queue>, items: &[u8]| {
+        room.ask(1, Op::QueuePutMany, |arguments| {
+            arguments.put_u32(items.len() as u32);
+            items.iter().for_each(|item| arguments.put_value(&[5], &[*item]));
+        })
+    };
+    let getter = room.waits(2, Op::QueueGet);
+    assert_eq!(put(&mut room, &[1, 2, 3, 4, 5]), said(Answer::Done, &numbers(&[4])));
+    assert_eq!(room.woken(), [(getter, got(1))]);
+    assert_eq!(put(&mut room, &[5]), said(Answer::Done, &numbers(&[0])));
+    let Fate::Waits(fifth) = room.put(1, 5, FOR_EVER) else { panic!("there is no room") };
+    let many = |items: &[u8]| {
+        let values = items.iter().flat_map(|item| value(*item));
+        said(
+            Answer::Done,
+            &[items.len() as u32]
+                .map(u32::to_le_bytes)
+                .concat()
+                .into_iter()
+                .chain(values)
+                .collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(room.timed(2, Op::QueueGetMany, 2), many(&[2, 3]));
+    assert_eq!(room.woken(), [(fifth, said(Answer::Done, &[]))]);
+    assert_eq!(room.timed(2, Op::QueueGetMany, 9), many(&[4, 5]));
+    assert_eq!(room.timed(2, Op::QueueGetMany, 9), many(&[]));
+    assert_eq!(room.charged(), 0);
+}
+
+#[test]
 fn what_a_dead_putter_waited_with_goes() {
     let mut room = queue(1, false);
     room.put(1, 1, 0);

@@ -223,7 +223,7 @@ impl<T: Serialize> Queue<T> {
         self.put_ref(&value, deadline).map_err(|fault| PutError { value, fault })
     }
 
-    fn put_ref(&self, value: &T, deadline: Deadline) -> Result<(), PutFault> {
+    pub(super) fn put_ref(&self, value: &T, deadline: Deadline) -> Result<(), PutFault> {
         let write = |message: &mut Vec<u8>, storing: &Storing| {
             message.put_time(deadline);
             storing.value(value, message)
@@ -285,7 +285,7 @@ impl<T: DeserializeOwned> Queue<T> {
         Iter { queue: self, ended: false }
     }
 
-    fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
+    pub(super) fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
         let write = |message: &mut Vec<u8>, _: &_| {
             message.put_time(deadline);
             Ok(())

@@ -1,11 +1,12 @@
-//! What a fuzzer plays, and the tests play again: bytes as the deeds of a hostile peer, and as a message.
+//! What a fuzzer plays, and the tests play again: bytes as the deeds of a hostile peer, as a message, and as a handshake.
 #![allow(dead_code)] // each target plays one of them
 
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipc_pipe::{TryRecvError, codec, pipe};
+use ipc_pipe::auth::{Handshake, Role, Step};
+use ipc_pipe::{Key, TryRecvError, codec, pipe};
 use ipc_shm::Mapping;
 use serde::{Deserialize, Serialize};
 
@@ -99,4 +100,34 @@ pub(crate) fn values(input: &[u8]) {
     let _ = codec::decode::<Vec<String>>(input);
     let _ = codec::decode::<std::collections::BTreeMap<u16, Vec<u8>>>(input);
     let _ = codec::decode::<Vec<()>>(input);
+}
+
+/// Somebody without the key is one side of a handshake, and says what he likes.
+///
+/// ```text
+/// u8 who listens to him, then each time: u8 length, bytes
+/// ```
+///
+/// # Panics
+///
+/// He got in, or was believed to know the key.
+pub(crate) fn handshakes(input: &[u8]) {
+    let mut script = Script(input);
+    let role = match script.number(1) % 4 {
+        0 => Role::Server,
+        1 => Role::Client { rings: true },
+        2 => Role::Client { rings: false },
+        _ => Role::PythonClient,
+    };
+    let key = Key::new([7; 32]).expect("it has bytes");
+    let mut handshake = Handshake::new(key, role).expect("getrandom works");
+    while !script.0.is_empty() {
+        let length = script.number(1) as usize;
+        match handshake.hear(script.bytes(length)) {
+            Ok(Step::Say(answer)) => assert!(answer.len() <= 256),
+            Ok(step) => panic!("{step:?}"),
+            Err(_) => {}
+        }
+        assert!(!handshake.is_authentic());
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use ipc_shm::random_id;
@@ -98,16 +98,16 @@ impl FromStr for Address {
 impl Address {
     /// Whether the kernel would take it.
     pub(crate) fn check(&self) -> Result<(), AddressError> {
-        let (bytes, least) = match self {
-            Address::Unix(path) => (path.as_os_str().as_bytes(), 1),
-            Address::Abstract(name) => (&name[..], 1),
+        let length = match self {
+            Address::Unix(path) if path.as_os_str().as_bytes().contains(&0) => 0,
+            Address::Unix(path) => path.as_os_str().len(),
+            Address::Abstract(name) => name.len(),
             Address::Tcp(place) => return check_port(place),
         };
-        let zero = matches!(self, Address::Unix(_)) && bytes.contains(&0);
-        match bytes.len() {
-            length if length < least || zero => Err(AddressError::Unknown),
-            length if length > MAX_PATH => Err(AddressError::TooLong { length }),
-            _ => Ok(()),
+        match length {
+            0 => Err(AddressError::Unknown),
+            1..=MAX_PATH => Ok(()),
+            _ => Err(AddressError::TooLong { length }),
         }
     }
 }
@@ -115,12 +115,6 @@ impl Address {
 fn check_port(place: &str) -> Result<(), AddressError> {
     let port = place.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
     port.and_then(|port| port.parse::<u16>().ok()).map(drop).ok_or(AddressError::NoPort)
-}
-
-/// Directory and name of a path.
-pub(crate) fn split(path: &Path) -> (&Path, &Path) {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    (parent, path.file_name().map_or(path, Path::new))
 }
 
 /// Why a text, or a name, is no address.

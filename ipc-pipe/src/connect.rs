@@ -20,6 +20,7 @@ use crate::greeting::{Fault, Greeting, Peer};
 use crate::key::Key;
 use crate::letter::Torn;
 use crate::link::Link;
+use crate::stream::tune;
 
 /// How long [`connect`] tries.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -148,7 +149,7 @@ fn reach_tcp(place: &str, deadline: Deadline) -> Result<OwnedFd, ConnectError> {
     for address in place.to_socket_addrs().map_err(|_| ConnectError::NotFound)? {
         let timeout = deadline.remaining().unwrap_or(PATIENCE).max(Duration::from_micros(1));
         match TcpStream::connect_timeout(&address, timeout) {
-            Ok(stream) => return stream.set_nodelay(true).map(|()| stream.into()).map_err(ConnectError::Io),
+            Ok(stream) => return tune(&stream).map(|()| stream.into()).map_err(ConnectError::from),
             Err(error) => refused = error.into(),
         }
     }

@@ -24,7 +24,7 @@ use crate::{codec, scratch};
 /// anything that comes from outside; what it carries is not encrypted.
 ///
 /// When the process at the other end dies, however it dies, what it sent before is still received, then comes
-/// [`RecvError::Closed`], at once; over a network, where it is the machine that died, only when the kernel finds out.
+/// [`RecvError::Closed`], at once; where it is a machine on the network that died, half a minute later.
 ///
 /// A link may be shared between threads: messages go one after the other and whole. It belongs to one process: a forked child leaves
 /// its copy of a stream alone.

@@ -1,7 +1,7 @@
 //! `Listener`: where processes that share nothing yet come in.
 //!
 //! Nobody waits for anybody else's handshake: all that are under way stand in one table, behind one epoll descriptor, and go on as
-//! their bytes come.
+//! their bytes come. A timer behind the same descriptor tells when somebody's time is up, whichever thread waits.
 //!
 //! ```text
 //! a client comes
@@ -23,6 +23,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use parking_lot::Mutex;
 
 use crate::address::Address;
@@ -34,8 +35,9 @@ use crate::link::Link;
 use crate::site::Site;
 use crate::waitable::{Waitable, Watch};
 
-/// The number of the listening socket among those of the handshakes.
+/// The numbers of the listening socket and of the timer among those of the handshakes, which come after.
 const DOOR: u64 = 0;
+const CLOCK: u64 = 1;
 
 /// Clients that are let in, and events that are looked at, in one turn.
 const TURN: usize = 16;
@@ -105,7 +107,8 @@ impl ListenerOptions {
         self
     }
 
-    /// Handshakes under way at a time, at most; 64 unless set. Each takes a descriptor and 1 KiB.
+    /// Handshakes under way at a time, at most; 64 unless set. Each takes a descriptor and 1 KiB; the listener itself has four
+    /// descriptors.
     pub fn max_pending(mut self, handshakes: usize) -> Self {
         self.max_pending = handshakes.max(1);
         self
@@ -123,10 +126,13 @@ impl ListenerOptions {
         let site = Site::new(&address, i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let key = key.map_or_else(Key::random, Ok)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        let clock = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         epoll.add(&site.door, EpollEvent::new(EpollFlags::EPOLLIN, DOOR))?;
+        epoll.add(&clock, EpollEvent::new(EpollFlags::EPOLLIN, CLOCK))?;
         let spare = Some(epoll.0.try_clone()?);
-        let hall = Hall { spare, max_pending, timeout, ..Hall::default() };
-        Ok(Listener { epoll, site, key, uids, hall: Mutex::new(hall) })
+        let hall = Hall { spare, max_pending, timeout, last: CLOCK, ..Hall::default() };
+        Ok(Listener { epoll, site, clock, key, uids, hall: Mutex::new(hall) })
     }
 }
 
@@ -145,7 +151,7 @@ impl ListenerOptions {
 /// # For event loops
 ///
 /// [`as_fd`](AsFd::as_fd) is readable when [`try_accept`](Listener::try_accept) has something to do, which may be no more than a step of
-/// somebody's handshake; and it is to be called at [`next_deadline`](Listener::next_deadline).
+/// somebody's handshake, or the end of his time.
 ///
 /// ```
 /// use ipc_pipe::{Address, Key, Listener, connect};
@@ -167,6 +173,7 @@ impl ListenerOptions {
 pub struct Listener {
     epoll: Epoll,
     site: Site,
+    clock: TimerFd,
     key: Key,
     uids: Vec<u32>,
     hall: Mutex<Hall>,
@@ -182,6 +189,8 @@ struct Hall {
     timeout: Duration,
     /// The door is shut until then: there is no room, or no descriptor.
     shut: Option<Instant>,
+    /// What the timer is set to.
+    alarm: Option<Instant>,
     /// Who waits at the door for a place.
     visitor: Option<(OwnedFd, Option<Peer>)>,
     /// A descriptor kept for the day when there is none: it is given up to accept a client, who is sent away, instead
@@ -278,8 +287,7 @@ impl Listener {
 
     /// A client that gets in now, if there is one. Does not block.
     ///
-    /// One turn of all handshakes that are under way. Call it again when [`as_fd`](AsFd::as_fd) is readable or
-    /// [`next_deadline`](Listener::next_deadline) has come.
+    /// One turn of all handshakes that are under way. Call it again when [`as_fd`](AsFd::as_fd) is readable.
     ///
     /// # Errors
     ///
@@ -293,14 +301,9 @@ impl Listener {
             answer => answer?,
         };
         // The link of one guest goes out at once; what is left stays ready.
-        let mut links = events[..count].iter().filter_map(|event| match event.data() {
-            DOOR => {
-                self.admit(&mut hall);
-                None
-            }
-            number => self.attend(&mut hall, number),
-        });
-        Ok(links.next())
+        let link = events[..count].iter().find_map(|event| self.handle(&mut hall, event.data()));
+        self.set_clock(&mut hall);
+        Ok(link)
     }
 
     /// Waits for a client that gets in, for `timeout` at most. `None` = the time was up.
@@ -321,12 +324,10 @@ impl Listener {
         self.accept_until(Deadline::at(deadline))
     }
 
-    /// When [`try_accept`](Listener::try_accept) has something to do though nothing came: somebody's time is up. `None` =
-    /// nobody is on the way.
+    /// When [`try_accept`](Listener::try_accept) has something to do though nobody comes: somebody's time is up. [`as_fd`](AsFd::as_fd)
+    /// tells that too. `None` = nobody is on the way.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let hall = self.hall.lock();
-        let oldest = hall.guests.values().next().and_then(|guest| guest.since.checked_add(hall.timeout));
-        [oldest, hall.shut].into_iter().flatten().min()
+        self.hall.lock().next_deadline()
     }
 
     /// Handshakes under way.
@@ -350,12 +351,35 @@ impl Listener {
             if deadline.has_passed() {
                 return Ok(None);
             }
-            let until = self.next_deadline().map_or(deadline, |next| deadline.min(Deadline::at(next)));
             let mut entry = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-            match ppoll(&mut entry, until.remaining().map(TimeSpec::from_duration), None) {
+            match ppoll(&mut entry, deadline.remaining().map(TimeSpec::from_duration), None) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Goes on with whomever an event tells of.
+    fn handle(&self, hall: &mut Hall, number: u64) -> Option<Link> {
+        match number {
+            DOOR => self.admit(hall),
+            CLOCK => {
+                hall.alarm = None;
+                let _ = self.clock.unset();
+            }
+            guest => return self.attend(hall, guest),
+        }
+        None
+    }
+
+    /// Sets the timer to the next time that is up. One that is set for later than needed is set anew, one for earlier rings in
+    /// vain.
+    fn set_clock(&self, hall: &mut Hall) {
+        let Some(next) = hall.next_deadline() else { return };
+        if hall.alarm.is_none_or(|alarm| next < alarm) {
+            let left = next.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+            let once = Expiration::OneShot(TimeSpec::from_duration(left));
+            hall.alarm = self.clock.set(once, TimerSetTimeFlags::empty()).is_ok().then_some(next);
         }
     }
 
@@ -493,6 +517,14 @@ impl Listener {
     }
 }
 
+impl Hall {
+    /// When somebody's time is up, or the door is opened again.
+    fn next_deadline(&self) -> Option<Instant> {
+        let oldest = self.guests.values().next().and_then(|guest| guest.since.checked_add(self.timeout));
+        [oldest, self.shut].into_iter().flatten().min()
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
@@ -502,9 +534,8 @@ impl AsFd for Listener {
 /// Ready when there is something to do for [`Listener::try_accept`], which may then answer `None`.
 impl Waitable for Listener {
     fn is_ready(&self) -> bool {
-        let due = self.next_deadline().is_some_and(|time| time <= Instant::now());
         let mut entry = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        due || poll(&mut entry, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        poll(&mut entry, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     fn watch(&self) -> Watch<'_> {

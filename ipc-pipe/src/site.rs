@@ -3,9 +3,9 @@
 //! The file appears under its name when it listens and has its mode, not before: it is made under a name that nobody knows, and
 //! linked. In a directory that we made for it nobody else can look meanwhile, so there it is made where it stays.
 //!
-//! A file that is there already is a living listener's, a dead one's, or something else. Only a dead one's is replaced: it is
-//! moved aside first and tried once more there, so that of two who find it dead at once the second does not remove what
-//! the first has put in its place.
+//! A file that is there already is a living listener's, a dead one's, or something else. Only a dead one's is replaced, under
+//! a lock of the directory: of two who find it dead at once the second would replace the first. Whoever holds that lock for no
+//! reason, in a directory that is everybody's, costs us a second and not more.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
@@ -14,19 +14,26 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipc_shm::random_id;
+use ipc_sync::Deadline;
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, listen,
     setsockopt, socket, sockopt,
 };
 
-use crate::address::{Address, split};
+use crate::address::Address;
 use crate::ancillary;
+use crate::stream::tune;
 
-/// Others may take the name between our looks at it, but not for ever.
+/// Strangers, who know nothing of the lock, may take the name between our looks at it, but not for ever.
 const TRIES: usize = 100;
+
+/// How long we wait for the lock of a directory.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The socket of a listener.
 #[derive(Debug)]
@@ -42,7 +49,7 @@ impl Door {
             Door::Local(listener) => listener.accept().map(|(stream, _)| stream.into()),
             Door::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
-                stream.set_nodelay(true)?;
+                tune(&stream)?;
                 Ok(stream.into())
             }
         }
@@ -88,7 +95,7 @@ impl Site {
     }
 
     fn at(path: &Path, backlog: Backlog) -> io::Result<Site> {
-        let directory = Directory::new(split(path).0)?;
+        let directory = Directory::new(folder(path))?;
         let (door, file) = match directory {
             Some(_) => {
                 let door = local(&UnixAddr::new(path)?, backlog)?;
@@ -100,39 +107,39 @@ impl Site {
     }
 }
 
-/// Listens under another name, and then links the file to `path`.
+/// Listens under another name, and then gives the file its own.
 fn settle(path: &Path, backlog: Backlog) -> io::Result<(Door, File)> {
     let hidden = beside(path)?;
     let door = local(&UnixAddr::new(&hidden)?, backlog)?;
     let hidden = File::new(&hidden)?;
+    let _turn = take_turn(folder(path));
     for _ in 0..TRIES {
-        match fs::hard_link(&hidden.path, path) {
+        let named = match is_dead(path)? {
+            Some(false) => return Err(ErrorKind::AddrInUse.into()),
+            Some(true) => fs::rename(&hidden.path, path),
+            None => fs::hard_link(&hidden.path, path),
+        };
+        match named {
             Ok(()) => return Ok((door, hidden.at(path))),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => clear(path)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
     Err(ErrorKind::AddrInUse.into())
 }
 
-/// Removes the file of a listener that is dead.
-fn clear(path: &Path) -> io::Result<()> {
-    match is_dead(path)? {
-        None => return Ok(()),
-        Some(false) => return Err(ErrorKind::AddrInUse.into()),
-        Some(true) => {}
+/// The lock of a directory, if it can be had in time.
+fn take_turn(folder: &Path) -> Option<Flock<fs::File>> {
+    let mut file = fs::File::open(folder).ok()?;
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err(_) if deadline.has_passed() => return None,
+            Err((unlocked, _)) => file = unlocked,
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
-    let aside = beside(path)?;
-    match fs::rename(path, &aside) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        moved => moved?,
-    }
-    let dead = is_dead(&aside);
-    if !matches!(dead, Ok(Some(true))) {
-        let _ = fs::hard_link(&aside, path); // it was put there just now: back with it
-    }
-    let _ = fs::remove_file(&aside);
-    dead.map(drop)
 }
 
 /// Whether nobody listens at the socket file; `None` = there is no file.
@@ -160,9 +167,14 @@ fn knock(path: &Path) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
+/// Where its file is.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// A new name in the same directory.
 fn beside(path: &Path) -> io::Result<PathBuf> {
-    Ok(split(path).0.join(format!(".{:016x}", random_id()? as u64)))
+    Ok(folder(path).join(format!(".{:016x}", random_id()? as u64)))
 }
 
 fn local(address: &UnixAddr, backlog: Backlog) -> io::Result<Door> {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use ipc_sync::Deadline;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::socket::{MsgFlags, SockaddrStorage, recv, sendmsg};
+use nix::sys::socket::{MsgFlags, SockaddrStorage, recv, sendmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -33,6 +33,11 @@ const KEEP: usize = 64 << 10;
 
 /// A receive without time looks at so many bytes of an unfinished message at most, and then at the clock.
 const GULP: usize = 1 << 20;
+
+/// A machine that is silent for so long is asked whether it is there, and so often, so many times.
+const SILENCE: u32 = 15;
+const INTERVAL: u32 = 5;
+const TIMES: u32 = 3;
 
 /// One end of a stream. Threads share it: messages go one after the other.
 pub(crate) struct Stream {
@@ -378,6 +383,18 @@ impl Outlet {
         let rest = [prefix, message].concat();
         (self.rest, self.sent) = (rest, sent);
     }
+}
+
+/// Makes a TCP socket what a stream needs: short messages leave at once, and a machine that died is found out though nobody
+/// sends to it.
+pub(crate) fn tune(socket: &impl AsFd) -> Result<(), Errno> {
+    setsockopt(socket, sockopt::TcpNoDelay, &true)?;
+    setsockopt(socket, sockopt::KeepAlive, &true)?;
+    setsockopt(socket, sockopt::TcpKeepIdle, &SILENCE)?;
+    setsockopt(socket, sockopt::TcpKeepInterval, &INTERVAL)?;
+    setsockopt(socket, sockopt::TcpKeepCount, &TIMES)?;
+    // The same for one that owes us the news that what we sent has come.
+    setsockopt(socket, sockopt::TcpUserTimeout, &(1000 * (SILENCE + INTERVAL * TIMES)))
 }
 
 /// The length of a message, as it is sent before it.

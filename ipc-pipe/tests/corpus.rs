@@ -35,3 +35,9 @@ fn messages_of_the_corpus_mean_one_value_each_or_none() {
     registry();
     replay("values", play::values);
 }
+
+#[test]
+fn nobody_of_the_corpus_gets_in() {
+    registry();
+    replay("handshakes", play::handshakes);
+}

@@ -169,7 +169,8 @@ fn server_that_does_not_know_the_key_is_found_out() {
     })
     .unwrap();
     let forged = [&b"#WELCOME#"[..], &[0; 32]].concat();
-    let answers: [(Vec<u8>, fn(&ConnectError) -> bool); 4] = [
+    type Is = fn(&ConnectError) -> bool;
+    let answers: [(Vec<u8>, Is); 4] = [
         (frame(b"#WELCOME#"), |error| matches!(error, ConnectError::PeerNotAuthentic)),
         (frame(&forged), |error| matches!(error, ConnectError::PeerNotAuthentic)),
         (frame(b"#FAILURE#"), |error| matches!(error, ConnectError::WrongKey)),
@@ -511,37 +512,61 @@ fn mutated_handshakes_harm_nobody() {
 fn mutated_frames_harm_nobody() {
     let _test = test(60);
     const MAX: usize = 10_000;
+    const FRAMES: usize = 200;
     let listener = listen(&abstract_name());
     let mut rng = Rng::new(support::seed());
-    let mut frames = 0;
-    while frames < 100_000 {
+    let mut ends = [0; 4];
+    for _ in 0..1_000_000 / FRAMES {
         let address = listener.address().clone();
         let child = thread::spawn(move || bare(&address, false));
         let link = listener.accept().unwrap();
         let mut stream = child.join().unwrap();
         link.set_max_message(MAX);
+        let mut bytes = Vec::new();
+        for _ in 0..FRAMES {
+            let mut message = frame(&vec![7; rng.below(200) as usize]);
+            // Most of them in the payload, so that the stream goes on for a while.
+            let place = if rng.below(100) == 0 { rng.below(4) } else { 4 + rng.below(200) } as usize;
+            message.get_mut(place).into_iter().for_each(|byte| *byte ^= 1 << rng.below(8));
+            bytes.extend(message);
+        }
         stream.set_nonblocking(true).unwrap();
-        for _ in 0..200 {
-            frames += 1;
-            let mut message = frame(&vec![7; rng.below(300) as usize]);
-            if rng.below(50) == 0 {
-                let place = rng.below(4) as usize;
-                message[place] ^= 1 << rng.below(8);
-            }
-            let _ = stream.write(&message);
-            match link.try_recv_bytes() {
+        let sent = stream.write(&bytes).unwrap();
+        assert!(sent > FRAMES, "a socket has room for that");
+        drop(stream);
+        let end = loop {
+            match link.recv_bytes() {
                 Ok(message) => assert!(message.len() <= MAX),
-                Err(ipc_pipe::TryRecvError::Empty) => {}
-                Err(ipc_pipe::TryRecvError::Failed(RecvError::TooBig { size, max })) => {
+                Err(RecvError::TooBig { size, max }) => {
                     assert!(size > MAX as u64 && max == MAX);
+                    ends[0] += 1;
                 }
-                Err(ipc_pipe::TryRecvError::Failed(RecvError::Garbled)) => break,
+                Err(RecvError::Garbled) => break 1,
+                Err(RecvError::EofInside { .. }) => break 2,
+                Err(RecvError::Closed) => break 3,
                 Err(error) => panic!("{error}"),
             }
-        }
-        drop(stream);
-        while let Ok(message) = link.recv_bytes() {
-            assert!(message.len() <= MAX);
-        }
+        };
+        ends[end] += 1;
     }
+    assert!(ends.iter().all(|count| *count > 0), "each of its ends was seen: {ends:?}");
+}
+
+#[test]
+fn silent_ones_go_when_their_time_is_up_though_nobody_comes() {
+    let _test = test(20);
+    let options = Listener::options().address(abstract_name()).key(key());
+    let listener = options.handshake_timeout(Duration::from_millis(50)).bind().unwrap();
+    assert_eq!(listener.next_deadline(), None);
+    let mut silent: Vec<_> = (0..10).map(|_| knock(listener.address())).collect();
+    let events = support::Loop::new();
+    events.add(&listener);
+    let start = Instant::now();
+    while listener.refused().late < 10 {
+        events.turn(); // the descriptor alone tells
+        assert!(listener.try_accept().unwrap().is_none());
+    }
+    assert!(start.elapsed() >= Duration::from_millis(50));
+    assert_eq!(listener.pending(), 0);
+    silent.iter_mut().for_each(|stream| assert!(read_frame(stream).is_ok() && is_closed(stream)));
 }

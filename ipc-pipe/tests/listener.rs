@@ -358,10 +358,15 @@ fn stream_takes_a_message_whole_or_not_at_all() {
 fn rest_of_a_message_goes_on_while_its_sender_waits_for_the_answer() {
     let _test = test(30);
     let listener = listen(&tcp());
-    let (link, mut child) = client(&listener, echo);
+    let (go, start) = pipe().unwrap();
+    let (link, mut child) = client(&listener, |link| {
+        start.recv::<()>().unwrap();
+        echo(link);
+    });
     let message = bytes(8 << 20, 1);
     link.try_send_bytes(&message).unwrap();
     assert!(link.has_unsent(), "no socket has room for 8 MiB");
+    go.send(&()).unwrap();
     assert_eq!(link.recv_bytes().unwrap(), message);
     drop(link);
     assert_eq!(child.wait(), Status::Code(0));

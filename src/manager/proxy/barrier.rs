@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::Deadline;
 
-use super::handle::done;
+use super::talk::{byte, done, flag, nothing, time};
 use super::{Handle, proxy};
 use crate::manager::client::Client;
 use crate::manager::error::CallError;
@@ -105,7 +105,7 @@ impl Barrier {
     ///
     /// See [`CallError`].
     pub fn abort(&self) -> Result<(), CallError> {
-        self.handle.call(Op::BarrierAbort, |_, _| Ok(()), |answer, rest, _| done(answer, rest))
+        self.handle.call(Op::BarrierAbort, nothing, done)
     }
 
     /// Makes the barrier usable. Those who wait get [`BrokenBarrier::Reset`]. Waits for the server only.
@@ -156,42 +156,27 @@ impl Barrier {
     }
 
     fn restore(&self, only_broken: bool) -> Result<bool, CallError> {
-        let write = |message: &mut Vec<u8>, _: &_| {
-            message.put_u8(only_broken.into());
-            Ok(())
-        };
-        self.handle.call(Op::BarrierReset, write, |answer, rest, _| match answer {
-            Answer::Done => Ok(true),
-            Answer::Nothing => Ok(false),
+        self.handle.call(Op::BarrierReset, byte(only_broken.into()), flag)
+    }
+
+    fn state(&self) -> Result<State, CallError> {
+        self.handle.call(Op::BarrierState, nothing, |answer, mut rest, _| match answer {
+            Answer::Done => {
+                let (parties, waiting) = (rest.number()? as usize, rest.number()? as usize);
+                Ok(State { parties, waiting, broken: rest.u8()? != 0 })
+            }
             other => Err(CallError::unexpected(other, rest)),
         })
     }
 
-    fn state(&self) -> Result<State, CallError> {
-        self.handle.call(
-            Op::BarrierState,
-            |_, _| Ok(()),
-            |answer, mut rest, _| match answer {
-                Answer::Done => {
-                    let (parties, waiting) = (rest.number()? as usize, rest.number()? as usize);
-                    Ok(State { parties, waiting, broken: rest.u8()? != 0 })
-                }
-                other => Err(CallError::unexpected(other, rest)),
-            },
-        )
-    }
-
     fn wait_until(&self, deadline: Deadline) -> Result<BarrierWait, BrokenBarrier> {
-        let write = |message: &mut Vec<u8>, _: &_| {
-            message.put_time(deadline);
-            Ok(())
-        };
-        let round = self.handle.wait(Op::BarrierWait, deadline, write, |answer, mut rest, _| match answer {
-            Answer::Done => Ok(Ok(BarrierWait { index: rest.number()? as usize })),
-            Answer::TimedOut => Ok(Err(BrokenBarrier::TimedOut)),
-            Answer::Broken => Ok(Err(BrokenBarrier::read(rest)?)),
-            other => Err(CallError::unexpected(other, rest)),
-        });
+        let round =
+            self.handle.wait(Op::BarrierWait, deadline, time(deadline), |answer, mut rest, _| match answer {
+                Answer::Done => Ok(Ok(BarrierWait { index: rest.number()? as usize })),
+                Answer::TimedOut => Ok(Err(BrokenBarrier::TimedOut)),
+                Answer::Broken => Ok(Err(BrokenBarrier::read(rest)?)),
+                other => Err(CallError::unexpected(other, rest)),
+            });
         round.map_err(BrokenBarrier::Call)?
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::handle::number;
 use super::held::Hold;
+use super::talk::{count as count_of, nothing};
 use super::{Handle, Lock, LockGuard, ReentrantGuard, ReentrantLock, proxy};
 use crate::manager::client::Client;
 use crate::manager::error::CallError;
@@ -176,7 +177,7 @@ impl Condition {
     ) -> Result<Condition, CallError> {
         let object = lock.handle().object()?;
         let handle = Handle::create(client, Kind::Condition, name, |message| message.put_number(object))?;
-        let found = handle.call(Op::ConditionLock, |_, _| Ok(()), |answer, rest, _| number(answer, rest))?;
+        let found = handle.call(Op::ConditionLock, nothing, |answer, rest, _| number(answer, rest))?;
         if found != lock.handle().object()? {
             return Err(CallError::Failed("the condition of this name has another lock".into()));
         }
@@ -288,9 +289,7 @@ impl Condition {
             message.put_number(count as u64);
             Ok(())
         };
-        let count =
-            self.lock.handle().call(Op::ConditionNotify, write, |answer, rest, _| number(answer, rest))?;
-        Ok(count as usize)
+        self.lock.handle().call(Op::ConditionNotify, write, count_of)
     }
 
     /// Notifies all that wait. Answers how many they were.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::Deadline;
 
-use super::handle::done;
+use super::talk::{done, in_time, nothing, time, truth};
 use super::{Handle, proxy};
 use crate::manager::client::Client;
 use crate::manager::error::CallError;
-use crate::manager::message::{Answer, Kind, Op, Write};
+use crate::manager::message::{Kind, Op};
 
 /// A flag that any client of a server sets, clears, and waits for.
 ///
@@ -56,7 +56,7 @@ impl Event {
     ///
     /// See [`CallError`].
     pub fn set(&self) -> Result<(), CallError> {
-        self.handle.call(Op::EventSet, |_, _| Ok(()), |answer, rest, _| done(answer, rest))
+        self.handle.call(Op::EventSet, nothing, done)
     }
 
     /// Takes the flag back: who comes from now on waits. Waits for the server only.
@@ -65,7 +65,7 @@ impl Event {
     ///
     /// See [`CallError`].
     pub fn clear(&self) -> Result<(), CallError> {
-        self.handle.call(Op::EventClear, |_, _| Ok(()), |answer, rest, _| done(answer, rest))
+        self.handle.call(Op::EventClear, nothing, done)
     }
 
     /// Whether the flag is set.
@@ -74,14 +74,7 @@ impl Event {
     ///
     /// See [`CallError`].
     pub fn is_set(&self) -> Result<bool, CallError> {
-        self.handle.call(
-            Op::EventIsSet,
-            |_, _| Ok(()),
-            |answer, mut rest, _| match answer {
-                Answer::Done => Ok(rest.u8()? != 0),
-                other => Err(CallError::unexpected(other, rest)),
-            },
-        )
+        self.handle.call(Op::EventIsSet, nothing, truth)
     }
 
     /// Waits until the flag is set, or was while this call lasted.
@@ -113,14 +106,6 @@ impl Event {
     }
 
     fn wait_until(&self, deadline: Deadline) -> Result<bool, CallError> {
-        let write = |message: &mut Vec<u8>, _: &_| {
-            message.put_time(deadline);
-            Ok(())
-        };
-        self.handle.wait(Op::EventWait, deadline, write, |answer, rest, _| match answer {
-            Answer::Done => Ok(true),
-            Answer::TimedOut => Ok(false),
-            other => Err(CallError::unexpected(other, rest)),
-        })
+        self.handle.wait(Op::EventWait, deadline, time(deadline), in_time)
     }
 }

@@ -8,6 +8,7 @@ use ipc_sync::Deadline;
 
 use super::Handle;
 use super::lock::{LockError, TryLockError};
+use super::talk::time;
 use crate::manager::client::Epoch;
 use crate::manager::error::CallError;
 use crate::manager::message::{Answer, Op, Write};
@@ -26,19 +27,16 @@ pub struct Hold<'a> {
 
 impl<'a> Hold<'a> {
     pub(super) fn new(handle: &'a Handle, deadline: Deadline) -> Result<Hold<'a>, TryLockError> {
-        let write = |message: &mut Vec<u8>, _: &_| {
-            message.put_time(deadline);
-            Ok(())
-        };
-        let (epoch, refusal) = handle.hold(Op::LockAcquire, deadline, write, |answer, mut rest, _| {
-            Ok(match answer {
-                Answer::Done => Ok(rest.u8()? != 0),
-                Answer::TimedOut => Err(TryLockError::WouldBlock),
-                Answer::Deadlock => Err(TryLockError::Failed(LockError::Deadlock)),
-                Answer::OutOfRange => Err(TryLockError::Failed(LockError::TooDeep)),
-                other => return Err(CallError::unexpected(other, rest)),
-            })
-        })?;
+        let (epoch, refusal) =
+            handle.hold(Op::LockAcquire, deadline, time(deadline), |answer, mut rest, _| {
+                Ok(match answer {
+                    Answer::Done => Ok(rest.u8()? != 0),
+                    Answer::TimedOut => Err(TryLockError::WouldBlock),
+                    Answer::Deadlock => Err(TryLockError::Failed(LockError::Deadlock)),
+                    Answer::OutOfRange => Err(TryLockError::Failed(LockError::TooDeep)),
+                    other => return Err(CallError::unexpected(other, rest)),
+                })
+            })?;
         let (owner_died, not_send) = (Cell::new(refusal?), PhantomData);
         Ok(Hold { handle, epoch, owner_died, unwinding: panicking(), not_send })
     }

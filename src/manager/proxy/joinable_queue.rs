@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::Deadline;
 
+use super::talk::{in_range, in_time, nothing, time};
 use super::{Handle, Queue, proxy};
 use crate::manager::client::Client;
 use crate::manager::error::CallError;
-use crate::manager::message::{Answer, Kind, Op, Write};
+use crate::manager::message::{Kind, Op};
 
 /// A queue whose items are unfinished until whoever took them says [`task_done`](JoinableQueue::task_done);
 /// [`join`](JoinableQueue::join) waits for that. Everything else is as with [`Queue`], to which it derefs.
@@ -67,15 +68,7 @@ impl<T> JoinableQueue<T> {
     ///
     /// [`TaskDoneError::TooMany`]: this process has taken no item that is not done.
     pub fn task_done(&self) -> Result<(), TaskDoneError> {
-        let done = self.handle.call(
-            Op::QueueTaskDone,
-            |_, _| Ok(()),
-            |answer, rest, _| match answer {
-                Answer::Done => Ok(true),
-                Answer::OutOfRange => Ok(false),
-                other => Err(CallError::unexpected(other, rest)),
-            },
-        );
+        let done = self.handle.call(Op::QueueTaskDone, nothing, in_range);
         if done.map_err(TaskDoneError::Call)? { Ok(()) } else { Err(TaskDoneError::TooMany) }
     }
 
@@ -126,15 +119,7 @@ impl<T> JoinableQueue<T> {
     }
 
     fn join_until(&self, deadline: Deadline) -> Result<bool, CallError> {
-        let write = |message: &mut Vec<u8>, _: &_| {
-            message.put_time(deadline);
-            Ok(())
-        };
-        self.handle.wait(Op::QueueJoin, deadline, write, |answer, rest, _| match answer {
-            Answer::Done => Ok(true),
-            Answer::TimedOut => Ok(false),
-            other => Err(CallError::unexpected(other, rest)),
-        })
+        self.handle.wait(Op::QueueJoin, deadline, time(deadline), in_time)
     }
 }
 

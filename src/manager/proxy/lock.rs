@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use ipc_sync::Deadline;
 
 use super::held::Hold;
+use super::talk::{nothing, truth};
 use super::{Handle, proxy};
 use crate::manager::client::Client;
 use crate::manager::error::CallError;
-use crate::manager::message::{Answer, Kind, Op};
+use crate::manager::message::{Kind, Op};
 
 /// Mutual exclusion between the threads of all clients of a server.
 ///
@@ -106,14 +107,7 @@ impl Lock {
 
 /// What both kinds of locks know.
 pub(super) fn is_locked(handle: &Handle) -> Result<bool, CallError> {
-    handle.call(
-        Op::LockIsLocked,
-        |_, _| Ok(()),
-        |answer, mut rest, _| match answer {
-            Answer::Done => Ok(rest.u8()? != 0),
-            other => Err(CallError::unexpected(other, rest)),
-        },
-    )
+    handle.call(Op::LockIsLocked, nothing, truth)
 }
 
 /// Holds a [`Lock`] until it is dropped. Stays in its thread, to which the lock belongs.

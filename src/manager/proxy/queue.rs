@@ -10,7 +10,7 @@ use ipc_sync::Deadline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::handle::number;
+use super::talk::{byte, count, nothing, time};
 use super::{Handle, proxy};
 use crate::manager::client::{Client, Storing};
 use crate::manager::error::CallError;
@@ -152,29 +152,20 @@ impl<T> Queue<T> {
     }
 
     fn shut(&self, discard: bool) -> Result<usize, CallError> {
-        let write = |message: &mut Vec<u8>, _: &_| {
-            message.put_u8(discard.into());
-            Ok(())
-        };
-        let count = self.handle.call(Op::QueueShutdown, write, |answer, rest, _| number(answer, rest))?;
-        Ok(count as usize)
+        self.handle.call(Op::QueueShutdown, byte(discard.into()), count)
     }
 
     pub(super) fn state(&self) -> Result<State, CallError> {
-        self.handle.call(
-            Op::QueueState,
-            |_, _| Ok(()),
-            |answer, mut rest, _| match answer {
-                Answer::Done => Ok(State {
-                    items: rest.number()? as usize,
-                    bound: rest.number()? as usize,
-                    unfinished: rest.number()? as usize,
-                    abandoned: rest.number()? as usize,
-                    shut: rest.u8()? != 0,
-                }),
-                other => Err(CallError::unexpected(other, rest)),
-            },
-        )
+        self.handle.call(Op::QueueState, nothing, |answer, mut rest, _| match answer {
+            Answer::Done => Ok(State {
+                items: rest.number()? as usize,
+                bound: rest.number()? as usize,
+                unfinished: rest.number()? as usize,
+                abandoned: rest.number()? as usize,
+                shut: rest.u8()? != 0,
+            }),
+            other => Err(CallError::unexpected(other, rest)),
+        })
     }
 }
 
@@ -286,16 +277,18 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     pub(super) fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
-        let write = |message: &mut Vec<u8>, _: &_| {
-            message.put_time(deadline);
-            Ok(())
-        };
-        let got = self.handle.wait(Op::QueueGet, deadline, write, |answer, mut rest, loading| match answer {
-            Answer::Done => loading.value(rest.value()?).map(Ok),
-            Answer::TimedOut => Ok(Err(GetError::TimedOut)),
-            Answer::Closed => Ok(Err(GetError::ShutDown)),
-            other => Err(CallError::unexpected(other, rest)),
-        });
+        let got =
+            self.handle.wait(
+                Op::QueueGet,
+                deadline,
+                time(deadline),
+                |answer, mut rest, loading| match answer {
+                    Answer::Done => loading.value(rest.value()?).map(Ok),
+                    Answer::TimedOut => Ok(Err(GetError::TimedOut)),
+                    Answer::Closed => Ok(Err(GetError::ShutDown)),
+                    other => Err(CallError::unexpected(other, rest)),
+                },
+            );
         got.map_err(GetError::Call)?
     }
 }

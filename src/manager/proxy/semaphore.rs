@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ipc_sync::Deadline;
 
+use super::talk::{byte, in_range, in_time, nothing, time};
 use super::{Handle, proxy};
 use crate::manager::client::{Client, Epoch};
 use crate::manager::error::CallError;
@@ -111,15 +112,7 @@ impl Semaphore {
     ///
     /// [`ReleaseError::TooMany`], and nothing is changed; else see [`CallError`].
     pub fn release(&self) -> Result<(), ReleaseError> {
-        let write = |message: &mut Vec<u8>, _: &_| {
-            message.put_u8(0);
-            Ok(())
-        };
-        let released = self.handle.call(Op::SemaphoreRelease, write, |answer, rest, _| match answer {
-            Answer::Done => Ok(true),
-            Answer::OutOfRange => Ok(false),
-            other => Err(CallError::unexpected(other, rest)),
-        });
+        let released = self.handle.call(Op::SemaphoreRelease, byte(0), in_range);
         if released.map_err(ReleaseError::Failed)? { Ok(()) } else { Err(ReleaseError::TooMany) }
     }
 
@@ -144,26 +137,14 @@ impl Semaphore {
     }
 
     fn state(&self) -> Result<(u32, u32), CallError> {
-        self.handle.call(
-            Op::SemaphoreValue,
-            |_, _| Ok(()),
-            |answer, mut rest, _| match answer {
-                Answer::Done => Ok((rest.number()? as u32, rest.number()? as u32)),
-                other => Err(CallError::unexpected(other, rest)),
-            },
-        )
+        self.handle.call(Op::SemaphoreValue, nothing, |answer, mut rest, _| match answer {
+            Answer::Done => Ok((rest.number()? as u32, rest.number()? as u32)),
+            other => Err(CallError::unexpected(other, rest)),
+        })
     }
 
     fn acquire_until(&self, deadline: Deadline) -> Result<Permit<'_>, TryAcquireError> {
-        let write = |message: &mut Vec<u8>, _: &_| {
-            message.put_time(deadline);
-            Ok(())
-        };
-        let held = self.handle.hold(Op::SemaphoreAcquire, deadline, write, |answer, rest, _| match answer {
-            Answer::Done => Ok(true),
-            Answer::TimedOut => Ok(false),
-            other => Err(CallError::unexpected(other, rest)),
-        });
+        let held = self.handle.hold(Op::SemaphoreAcquire, deadline, time(deadline), in_time);
         match held.map_err(TryAcquireError::Failed)? {
             (epoch, true) => Ok(Permit { handle: &self.handle, epoch, not_send: PhantomData }),
             (_, false) => Err(TryAcquireError::WouldBlock),

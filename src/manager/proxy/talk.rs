@@ -1,6 +1,7 @@
 //! What several proxies say and hear.
 
 use ipc_pipe::codec;
+use ipc_sync::Deadline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,6 +15,22 @@ pub(super) const PAGE: u64 = 256 << 10;
 /// A call without arguments.
 pub(super) fn nothing(_: &mut Vec<u8>, _: &Storing) -> Result<(), CallError> {
     Ok(())
+}
+
+/// A call whose argument is a time.
+pub(super) fn time(deadline: Deadline) -> impl FnOnce(&mut Vec<u8>, &Storing) -> Result<(), CallError> {
+    move |message, _| {
+        message.put_time(deadline);
+        Ok(())
+    }
+}
+
+/// A call whose argument is a byte.
+pub(super) fn byte(byte: u8) -> impl FnOnce(&mut Vec<u8>, &Storing) -> Result<(), CallError> {
+    move |message, _| {
+        message.put_u8(byte);
+        Ok(())
+    }
 }
 
 /// Appends what `write` appends, as bytes with their length.
@@ -108,6 +125,32 @@ pub(super) fn flag(answer: Answer, mut rest: Reader<'_>, loading: &Loading<'_>) 
             Ok(true)
         }
         Answer::Nothing => Ok(false),
+        other => Err(CallError::unexpected(other, rest)),
+    }
+}
+
+/// Whether it is Done, and not that the time is up.
+pub(super) fn in_time(answer: Answer, rest: Reader<'_>, _: &Loading<'_>) -> Result<bool, CallError> {
+    match answer {
+        Answer::Done => Ok(true),
+        Answer::TimedOut => Ok(false),
+        other => Err(CallError::unexpected(other, rest)),
+    }
+}
+
+/// Whether it is Done, and not out of range.
+pub(super) fn in_range(answer: Answer, rest: Reader<'_>, _: &Loading<'_>) -> Result<bool, CallError> {
+    match answer {
+        Answer::Done => Ok(true),
+        Answer::OutOfRange => Ok(false),
+        other => Err(CallError::unexpected(other, rest)),
+    }
+}
+
+/// Done, and a truth.
+pub(super) fn truth(answer: Answer, mut rest: Reader<'_>, _: &Loading<'_>) -> Result<bool, CallError> {
+    match answer {
+        Answer::Done => Ok(rest.u8()? != 0),
         other => Err(CallError::unexpected(other, rest)),
     }
 }

@@ -79,9 +79,9 @@ codes! {
         Batch = 9,
         /// -> [`Statistics`](super::Statistics), as the codec has them.
         Statistics = 10,
-        /// Path as bytes. All named data to a file there.
+        /// Absolute path as bytes, from the user of the server only. All named data to a file there.
         Save = 11,
-        /// Path as bytes. -> number of names that came.
+        /// Absolute path as bytes, likewise. -> number of names that came.
         Load = 12,
         /// The server ends when this is answered.
         Shutdown = 13,

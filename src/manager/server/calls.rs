@@ -55,7 +55,7 @@ impl State {
             self.call(caller, header, arguments)?;
             return Ok(Reply::Answer);
         }
-        self.serve(caller, header, arguments)
+        self.serve(line, caller, header, arguments)
     }
 
     /// A request to an object, which answers at once.
@@ -164,7 +164,13 @@ impl State {
     }
 
     /// A request to the server itself.
-    fn serve(&mut self, caller: Caller, header: Header, arguments: Reader<'_>) -> Result<Reply, Malformed> {
+    fn serve(
+        &mut self,
+        line: &Line,
+        caller: Caller,
+        header: Header,
+        arguments: Reader<'_>,
+    ) -> Result<Reply, Malformed> {
         match header.op {
             Op::Batch => self.batch(caller, arguments)?,
             Op::Create => self.create(caller, arguments)?,
@@ -177,8 +183,8 @@ impl State {
             Op::Lend => self.lend(caller, header.object, arguments)?,
             Op::Claim => self.claim(caller, header.object, arguments)?,
             Op::Remove => self.remove(arguments)?,
-            Op::Save => self.save(arguments)?,
-            Op::Load => self.load(arguments)?,
+            Op::Save => self.save(line, arguments)?,
+            Op::Load => self.load(line, arguments)?,
             _ => self.serve_plain(header.op, arguments)?,
         }
         Ok(Reply::Answer)

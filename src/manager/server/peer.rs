@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use ipc_pipe::{Link, Readiness, TryRecvError, TrySendError};
 use ipc_sync::Deadline;
+use nix::unistd::geteuid;
 
 use super::calls::Reply;
 use super::poller::{EACH_TIME, Poller, READABLE, WRITABLE};
@@ -21,11 +22,15 @@ pub(super) struct Peer {
     /// There may be something that memory does not tell of: bytes of a stream, or the end of file.
     pub(super) look: Cell<bool>,
     pub(super) is_hot: bool,
+    /// It stands in the list of hot links, from which it is taken after the turn.
+    pub(super) is_listed: bool,
     /// The turn in which it was served last.
     pub(super) served: u64,
     /// Until then the message that has begun must be whole.
     pub(super) whole_until: Option<Deadline>,
     is_known: Cell<bool>,
+    /// The poller has no room for it: nobody would hear what comes.
+    is_deaf: Cell<bool>,
 }
 
 /// What became of a turn of one link.
@@ -45,21 +50,27 @@ pub(super) enum Turn {
 impl Peer {
     pub(super) fn new(link: Link) -> Peer {
         let pid = link.peer().map_or(0, |peer| peer.pid);
+        let is_own = link.peer().is_some_and(|peer| peer.uid == geteuid().as_raw());
         Peer {
             link,
-            line: Line { pid, ..Line::default() },
+            line: Line { pid, is_own, ..Line::default() },
             owed: None,
             look: Cell::new(true),
             is_hot: true,
+            is_listed: true,
             served: 0,
             whole_until: None,
             is_known: Cell::new(false),
+            is_deaf: Cell::new(false),
         }
     }
 
     /// Answers what has come, up to a few messages.
     #[inline]
     pub(super) fn serve(&mut self, id: LinkId, state: &mut State) -> Turn {
+        if self.is_deaf.get() {
+            return Turn::Over { refused: false };
+        }
         let mut turn = Turn::Idle;
         for _ in 0..BURST {
             if !self.look.get() && !self.link.glance() {
@@ -136,6 +147,7 @@ impl Peer {
         if !self.is_known.get() {
             let flags = if self.link.is_local() { EACH_TIME } else { READABLE };
             self.is_known.set(poller.add(readiness, id, flags).is_ok());
+            self.is_deaf.set(!self.is_known.get());
         }
         self.is_known.get()
     }

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 use super::file;
 use super::slab::ByNumber;
-use super::state::State;
+use super::state::{Line, State};
 use super::table::{Entry, Table};
 use crate::manager::hosted::{Caller, Hosted, NOBODY, Object, Ticket};
 use crate::manager::message::{Answer, Kind, Malformed, ObjectId, Reader, Write};
@@ -32,23 +32,39 @@ const VERSION: u32 = 1;
 const HEADER: usize = 32;
 
 impl State {
-    pub(super) fn save(&mut self, arguments: Reader<'_>) -> Result<(), Malformed> {
-        let path = path(arguments)?;
-        match file::replace(&path, &pack(&self.table)) {
-            Ok(()) => self.desk.tell(Answer::Done),
-            Err(why) => self.failed(&format!("{}: {why}", path.display())),
+    pub(super) fn save(&mut self, line: &Line, arguments: Reader<'_>) -> Result<(), Malformed> {
+        if let Some(path) = self.path(line, arguments)? {
+            match file::replace(&path, &pack(&self.table)) {
+                Ok(()) => self.desk.tell(Answer::Done),
+                Err(why) => self.failed(&format!("{}: {why}", path.display())),
+            }
         }
         Ok(())
     }
 
-    pub(super) fn load(&mut self, arguments: Reader<'_>) -> Result<(), Malformed> {
-        let path = path(arguments)?;
-        let loaded = file::read(&path).map_err(Fault::Io).and_then(|bytes| self.unpack(&bytes));
-        match loaded {
-            Ok(names) => self.desk.say(Answer::Done).put_number(names),
-            Err(why) => self.failed(&format!("{}: {why}", path.display())),
+    pub(super) fn load(&mut self, line: &Line, arguments: Reader<'_>) -> Result<(), Malformed> {
+        if let Some(path) = self.path(line, arguments)? {
+            let loaded = file::read(&path).map_err(Fault::Io).and_then(|bytes| self.unpack(&bytes));
+            match loaded {
+                Ok(names) => self.desk.say(Answer::Done).put_number(names),
+                Err(why) => self.failed(&format!("{}: {why}", path.display())),
+            }
         }
         Ok(())
+    }
+
+    /// The file that a request names; `None` = it is not for this client to name one, or it is not whole, and the answer says so.
+    fn path(&mut self, line: &Line, mut arguments: Reader<'_>) -> Result<Option<PathBuf>, Malformed> {
+        let path = PathBuf::from(OsStr::from_bytes(arguments.bytes()?));
+        arguments.end()?;
+        if !line.is_own {
+            self.failed("only the user of the server can name its files");
+        } else if !path.is_absolute() {
+            self.failed("the path must be absolute: the server may be in another directory");
+        } else {
+            return Ok(Some(path));
+        }
+        Ok(None)
     }
 
     /// Takes what the file has. A name that is there already keeps its object, which has then what the file has.
@@ -108,12 +124,6 @@ impl State {
         let made = Object::create(kind, caller, Reader::new(arguments), &mut self.desk);
         made.ok().flatten().ok_or(Fault::Damaged)
     }
-}
-
-fn path(mut arguments: Reader<'_>) -> Result<PathBuf, Malformed> {
-    let path = PathBuf::from(OsStr::from_bytes(arguments.bytes()?));
-    arguments.end()?;
-    Ok(path)
 }
 
 /// All named data of `table`, and what it refers to.
@@ -205,10 +215,9 @@ impl<'a> Content<'a> {
     }
 
     fn check(mut header: Reader<'a>) -> Result<Content<'a>, Malformed> {
-        header.u32()?;
-        let (length, sum) = (header.number()?, header.number()?);
+        let (zero, length, sum) = (header.u32()?, header.number()?, header.number()?);
         let rest = header.rest();
-        if rest.len() as u64 != length || checksum(rest) != sum {
+        if zero != 0 || rest.len() as u64 != length || checksum(rest) != sum {
             return Err(Malformed);
         }
         Content::parse(Reader::new(rest))

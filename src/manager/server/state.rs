@@ -24,6 +24,8 @@ pub(super) struct Line {
     pub(super) session: Option<SessionId>,
     /// The process at the other end; 0 = not known.
     pub(super) pid: u32,
+    /// That process is of the server's own user.
+    pub(super) is_own: bool,
     /// The call that waits.
     pub(super) waits: Option<Ticket>,
     /// The call that may have waited and was answered last, until the next request shows that the answer came.

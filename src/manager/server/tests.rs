@@ -1,13 +1,29 @@
 //! The server as clients see it, message by message.
 
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Once;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ipc_pipe::{Address, Key, Link, Listener, connect};
+use ipc_pipe::{Address, Key, Link, Listener, codec, connect};
+use support::{Folder, Rng, Test, seed, until};
 
+use super::calls::Reply;
+use super::state::{Line, State};
+use super::turns::Turns;
 use super::{Limits, serve};
-use crate::manager::hosted::SessionId;
 use crate::manager::message::*;
+use crate::manager::statistics::Statistics;
+
+/// What a process makes only once is made before anything is counted.
+fn test(seconds: u64) -> Test {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let server = Server::start(Limits::default());
+        server.client();
+    });
+    support::test(seconds)
+}
 
 /// A server in a thread of its own.
 struct Server {
@@ -18,10 +34,14 @@ struct Server {
 
 impl Server {
     fn start(limits: Limits) -> Server {
+        Server::at(&Address::fresh(), move |listener| serve(listener, limits).unwrap())
+    }
+
+    fn at(address: &Address, serve: impl FnOnce(Listener) + Send + 'static) -> Server {
         let key = Key::random().unwrap();
-        let listener = Listener::bind(&Address::fresh(), key.clone()).unwrap();
+        let listener = Listener::bind(address, key.clone()).unwrap();
         let address = listener.address().clone();
-        let thread = thread::spawn(move || serve(listener, limits).unwrap());
+        let thread = thread::spawn(move || serve(listener));
         Server { address, key, thread: Some(thread) }
     }
 
@@ -111,18 +131,619 @@ impl Client {
         assert_eq!(said.0, Answer::Done);
     }
 
+    /// What the server says of itself.
+    fn statistics(&self) -> Statistics {
+        let (answer, rest) = self.ask(Op::Statistics, 0, |_| ());
+        assert_eq!(answer, Answer::Done);
+        codec::decode(&rest).unwrap()
+    }
+
+    /// Whether the server has closed the link.
+    fn is_refused(&self) -> bool {
+        self.link.recv_bytes().is_err()
+    }
+
     fn get(&self, dict: ObjectId, key: &[u8]) -> Said {
         self.ask(Op::MapGet, dict, |message| message.put_bytes(key))
     }
 }
 
+fn at_base(statistics: &Statistics) -> bool {
+    let Statistics { clients, links, objects, names, bytes, waiting, .. } = *statistics;
+    (clients, links, objects, names, bytes, waiting) == (1, 1, 0, 0, 0, 0)
+}
+
+fn number(rest: &[u8]) -> u64 {
+    Reader::new(rest).number().unwrap()
+}
+
+fn value(rest: &[u8]) -> &[u8] {
+    Reader::new(rest).value().unwrap().bytes
+}
+
 #[test]
 fn what_was_set_is_got() {
+    let _test = test(60);
     let server = Server::start(Limits::default());
     let client = server.client();
     let dict = client.create(Kind::Dict, b"d");
     client.set(dict, b"key", b"value");
     let (answer, rest) = server.client().get(dict, b"key");
+    assert_eq!((answer, value(&rest)), (Answer::Done, &b"value"[..]));
+}
+
+#[test]
+fn death_of_a_client_gives_everything_back() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let (watcher, client) = (server.client(), server.client());
+    let mut second = server.link();
+    (second.session, second.secret) = (client.session, client.secret);
+    second.hello().unwrap();
+    for _ in 0..10_000 {
+        client.create(Kind::Dict, b"");
+    }
+    let dict = client.create(Kind::Dict, b"");
+    client.set(dict, b"key", &[1; 1000]);
+    let lock = client.create(Kind::Lock, b"lock");
+    assert_eq!(client.ask(Op::LockAcquire, lock, |message| message.put_number(0)).0, Answer::Done);
+    let lent = client.ask(Op::Lend, dict, |message| message.put_number(1_000_000));
+    assert_eq!(lent.0, Answer::Done);
+    let event = client.create(Kind::Event, b"");
+    second.tell(Op::EventWait, event, |message| message.put_number(u64::MAX));
+    until(|| watcher.statistics().waiting == 1);
+    let seen = watcher.statistics();
+    assert_eq!((seen.clients, seen.links, seen.objects, seen.names), (2, 3, 10_003, 1));
+    assert!(seen.bytes > 1000);
+    drop((client, second));
+    // The lock comes to whoever waits for it, and says that its owner died.
+    let acquired = watcher.ask(Op::LockAcquire, lock, |message| message.put_number(u64::MAX));
+    assert_eq!(acquired, (Answer::Done, vec![1]));
+    watcher.ask(Op::LockRelease, lock, |message| message.put_u8(0));
+    assert_eq!(watcher.ask(Op::Remove, 0, |message| message.put_bytes(b"lock")).0, Answer::Done);
+    until(|| at_base(&watcher.statistics()));
+}
+
+#[test]
+fn a_session_is_joined_with_its_secret_only() {
+    let _test = test(60);
+    let server = Server::start(Limits { links: 2, ..Limits::default() });
+    let client = server.client();
+    let mut stranger = server.link();
+    (stranger.session, stranger.secret) = (client.session, [0; 16]);
+    assert_eq!(stranger.hello().unwrap_err().0, Answer::Nothing);
+    (stranger.session, stranger.secret) = (client.session + 1, client.secret);
+    assert_eq!(stranger.hello().unwrap_err().0, Answer::Nothing);
+    (stranger.session, stranger.secret) = (client.session, client.secret);
+    stranger.hello().unwrap();
+    let mut third = server.link();
+    (third.session, third.secret) = (client.session, client.secret);
+    assert_eq!(third.hello().unwrap_err(), (Answer::Exhausted, vec![Budget::Links as u8]));
+}
+
+#[test]
+fn what_is_not_of_the_grammar_costs_its_own_link_only() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let good = server.client();
+    let dict = good.create(Kind::Dict, b"");
+    let inner = |message: &mut Vec<u8>, requests: &[Vec<u8>]| {
+        message.put_u32(requests.len() as u32);
+        requests.iter().for_each(|request| message.put_bytes(request));
+    };
+    let batch = request(Op::Batch, 0, |message| message.put_u32(0));
+    let waits = request(Op::EventWait, dict, |message| message.put_number(0));
+    let create = request(Op::Create, 0, |message| message.put(&[1, 0, 0, 0, 0]));
+    let bad: Vec<Vec<u8>> = vec![
+        vec![],
+        vec![0; 16],
+        request(Op::Hello, 0, |_| ()),
+        request(Op::MapGet, dict, |message| message.put_u32(u32::MAX)),
+        request(Op::MapSet, dict, |message| {
+            message.put_bytes(b"k");
+            message.put_u32(u32::MAX);
+            message.put_u32(u32::MAX);
+        }),
+        request(Op::MapExtend, dict, |message| message.put_u32(u32::MAX)),
+        request(Op::MapLen, dict, |message| message.put_u8(0)),
+        request(Op::Batch, 0, |message| message.put_u32(u32::MAX)),
+        request(Op::Batch, 0, |message| inner(message, &[batch.clone()])),
+        request(Op::Batch, 0, |message| inner(message, &[waits.clone()])),
+        request(Op::Batch, 0, |message| inner(message, &[create.clone()])),
+        request(Op::Create, 0, |message| {
+            message.put_u8(1);
+            message.put_bytes(&[b'n'; MAX_NAME + 1]);
+        }),
+    ];
+    for (i, message) in bad.iter().enumerate() {
+        let client = server.client();
+        client.link.send_bytes(message).unwrap();
+        assert!(client.is_refused(), "message {i}");
+        assert_eq!(good.ask(Op::MapLen, dict, |_| ()), (Answer::Done, vec![0; 8]));
+    }
+    let impatient = server.client();
+    let event = impatient.create(Kind::Event, b"");
+    impatient.tell(Op::EventWait, event, |message| message.put_number(u64::MAX));
+    impatient.tell(Op::MapLen, dict, |_| ());
+    assert!(impatient.is_refused(), "one request at a time");
+    until(|| good.statistics().refused == bad.len() as u64 + 1);
+    until(|| good.statistics().links == 1);
+}
+
+#[test]
+fn what_is_not_there_is_gone_and_never_comes() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let client = server.client();
+    let dict = client.create(Kind::Dict, b"");
+    let set = |references: &[u64]| {
+        client.ask(Op::MapSet, dict, |message| {
+            message.put_bytes(b"key");
+            message.put_value(references, b"");
+        })
+    };
+    // The numbers that come next, each in turn: were one of them given to an object, the second set would count it down.
+    let next: Vec<u64> = (1..=4).map(|place| dict + place).chain([dict + (1 << 32), 0, u64::MAX]).collect();
+    assert_eq!(set(&next).0, Answer::Done);
+    let made: Vec<u64> = (0..4).map(|_| client.create(Kind::List, b"")).collect();
+    assert!(made.iter().all(|object| !next.contains(object)));
+    assert_eq!(set(&[]).0, Answer::Done);
+    assert!(made.iter().all(|object| client.ask(Op::ListLen, *object, |_| ()).0 == Answer::Done));
+    assert_eq!(client.ask(Op::ListLen, 77, |_| ()).0, Answer::Gone);
+    assert_eq!(client.ask(Op::ListLen, dict, |_| ()), (Answer::OtherKind, vec![Kind::Dict as u8]));
+    assert_eq!(client.ask(Op::Retain, 77, |_| ()).0, Answer::Gone);
+    (0..3).for_each(|_| client.tell(Op::Release, made[0], |_| ()));
+    assert_eq!(client.ask(Op::ListLen, made[0], |_| ()).0, Answer::Gone);
+}
+
+#[test]
+fn objects_inside_values_live_as_long_as_the_values() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let (client, other) = (server.client(), server.client());
+    let outer = client.create(Kind::Dict, b"outer");
+    let inner = client.create(Kind::List, b"");
+    let set = client.ask(Op::MapSet, outer, |message| {
+        message.put_bytes(b"inner");
+        message.put_value(&[inner], b"the first");
+    });
+    assert_eq!(set.0, Answer::Done);
+    client.tell(Op::Release, inner, |_| ());
+    let (answer, rest) = other.get(outer, b"inner");
     assert_eq!(answer, Answer::Done);
-    assert_eq!(Reader::new(&rest).value().unwrap().bytes, b"value");
+    assert!(Reader::new(&rest).value().unwrap().references().eq([inner]));
+    assert_eq!(client.ask(Op::MapClear, outer, |_| ()).0, Answer::Done);
+    assert_eq!(other.ask(Op::ListLen, inner, |_| ()).0, Answer::Done, "the other client has got it");
+    drop(other);
+    until(|| client.statistics().clients == 1);
+    assert_eq!(client.ask(Op::ListLen, inner, |_| ()).0, Answer::Gone);
+}
+
+#[test]
+fn a_lent_reference_ends_when_it_is_claimed_or_late() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let (client, other) = (server.client(), server.client());
+    let lend = |nanoseconds: u64| {
+        let dict = client.create(Kind::Dict, b"");
+        let (answer, rest) = client.ask(Op::Lend, dict, |message| message.put_number(nanoseconds));
+        assert_eq!(answer, Answer::Done);
+        client.tell(Op::Release, dict, |_| ());
+        (dict, number(&rest))
+    };
+    let (dict, ticket) = lend(u64::MAX);
+    let claim = || other.ask(Op::Claim, dict, |message| message.put_number(ticket)).0;
+    assert_eq!(claim(), Answer::Done);
+    assert_eq!(claim(), Answer::Gone);
+    assert_eq!(other.ask(Op::MapLen, dict, |_| ()).0, Answer::Done);
+    other.tell(Op::Release, dict, |_| ());
+    assert_eq!(other.ask(Op::MapLen, dict, |_| ()).0, Answer::Gone);
+    let (dict, _) = lend(1_000_000);
+    until(|| client.ask(Op::MapLen, dict, |_| ()).0 == Answer::Gone);
+}
+
+#[test]
+fn budgets_are_refused_and_given_back() {
+    let _test = test(60);
+    let limits = Limits { bytes: 4096, objects: 10, waits: 1, ..Limits::default() };
+    let server = Server::start(limits);
+    let client = server.client();
+    let dict = client.create(Kind::Dict, b"");
+    let exhausted = |budget: Budget| (Answer::Exhausted, vec![budget as u8]);
+    let set = |key: &[u8], size: usize| {
+        client.ask(Op::MapSet, dict, |message| {
+            message.put_bytes(key);
+            message.put_value(&[], &vec![0; size]);
+        })
+    };
+    assert_eq!(set(b"large", 5000), exhausted(Budget::Bytes));
+    let stored = (0u32..100).take_while(|key| set(&key.to_le_bytes(), 100).0 == Answer::Done).count();
+    assert!((5..40).contains(&stored));
+    assert_eq!(client.ask(Op::MapClear, dict, |_| ()).0, Answer::Done);
+    assert_eq!(client.statistics().bytes, 0);
+    assert_eq!(set(b"large", 3000).0, Answer::Done);
+    assert_eq!(set(b"large", 1000).0, Answer::Exhausted, "both are there for a moment");
+
+    let create = || {
+        client.ask(Op::Create, 0, |message| {
+            message.put_u8(Kind::Event as u8);
+            message.put_bytes(b"");
+        })
+    };
+    let made: Vec<u64> = (0..9).map(|_| number(&create().1)).collect();
+    assert_eq!(create(), exhausted(Budget::Objects));
+    client.tell(Op::Release, made[8], |_| ());
+    assert_eq!(create().0, Answer::Done);
+
+    let mut second = server.link();
+    (second.session, second.secret) = (client.session, client.secret);
+    second.hello().unwrap();
+    second.tell(Op::EventWait, made[0], |message| message.put_number(u64::MAX));
+    until(|| client.statistics().waiting == 1);
+    assert_eq!(
+        client.ask(Op::EventWait, made[0], |message| message.put_number(u64::MAX)),
+        exhausted(Budget::Waiting)
+    );
+    client.ask(Op::EventSet, made[0], |_| ());
+    assert_eq!(second.hear().0, Answer::Done);
+    assert_eq!(client.ask(Op::EventWait, made[0], |message| message.put_number(0)).0, Answer::Done);
+}
+
+#[test]
+fn pages_have_what_lives_throughout_once() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let (client, other) = (server.client(), server.client());
+    let dict = client.create(Kind::Dict, b"");
+    let key = |n: u32| n.to_be_bytes();
+    (0..1000).for_each(|n| client.set(dict, &key(n), b"value"));
+    let (mut seen, mut place, mut pages) = (Vec::new(), 0, 0u32);
+    loop {
+        let (answer, rest) = client.ask(Op::MapPage, dict, |message| {
+            message.put_number(place);
+            message.put_u8(3);
+            message.put_number(1000);
+        });
+        assert_eq!(answer, Answer::Done);
+        let mut reader = Reader::new(&rest);
+        place = reader.number().unwrap();
+        for _ in 0..reader.u32().unwrap() {
+            seen.push(u32::from_be_bytes(reader.bytes().unwrap().try_into().unwrap()));
+            reader.value().unwrap();
+        }
+        if place == 0 {
+            break;
+        }
+        // Every third goes, some change, some come.
+        other.ask(Op::MapRemove, dict, |message| message.put_bytes(&key(pages * 30)));
+        other.set(dict, &key(pages * 30 + 1), b"other");
+        other.set(dict, &key(10_000 + pages), b"new");
+        pages += 1;
+    }
+    assert!(pages > 10);
+    let lived = (0..1000).filter(|n| n % 30 != 0 || *n >= pages * 30);
+    let counted = |n: &u32| seen.iter().filter(|key| *key == n).count();
+    assert!(lived.into_iter().all(|n| counted(&n) == 1));
+    let mut sorted = seen.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(sorted.len(), seen.len());
+}
+
+#[test]
+fn who_does_not_read_holds_up_nobody() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let (good, deaf) = (server.client(), server.client());
+    let dict = good.create(Kind::Dict, b"");
+    good.set(dict, b"key", &[7; 40_000]);
+    const ASKED: usize = 50;
+    (0..ASKED).for_each(|_| deaf.tell(Op::MapGet, dict, |message| message.put_bytes(b"key")));
+    for _ in 0..100 {
+        let begun = Instant::now();
+        assert_eq!(good.get(dict, b"none").0, Answer::Nothing);
+        assert!(begun.elapsed() < Duration::from_millis(250));
+    }
+    for _ in 0..ASKED {
+        let (answer, rest) = deaf.hear();
+        assert_eq!((answer, value(&rest)), (Answer::Done, &[7; 40_000][..]));
+    }
+    assert_eq!(deaf.get(dict, b"none").0, Answer::Nothing);
+}
+
+#[test]
+fn a_message_that_is_not_finished_ends_its_link() {
+    let _test = test(60);
+    let address = Address::Tcp("127.0.0.1:0".into());
+    let server = Server::at(&address, |listener| {
+        let mut turns = Turns::new(State::new(Limits::default()).unwrap(), Some(listener)).unwrap();
+        turns.frame_time = Duration::from_millis(100);
+        turns.run().unwrap();
+    });
+    let (good, slow, cut) = (server.client(), server.client(), server.client());
+    let message = request(Op::Names, 0, |_| ());
+    let frame = [&(message.len() as u32).to_be_bytes()[..], &message].concat();
+    for client in [&slow, &cut] {
+        nix::unistd::write(client.link.outlet().unwrap(), &frame[..10]).unwrap();
+    }
+    drop(cut);
+    let begun = Instant::now();
+    assert!(slow.is_refused());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    until(|| good.statistics().links == 1);
+    assert_eq!(good.ask(Op::Names, 0, |_| ()).0, Answer::Done);
+    // One after the other, byte by byte, is whole in time.
+    for byte in frame {
+        nix::unistd::write(good.link.outlet().unwrap(), &[byte]).unwrap();
+    }
+    assert_eq!(good.hear().0, Answer::Done);
+}
+
+#[test]
+fn what_nobody_listens_to_comes_back() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let (client, other) = (server.client(), server.client());
+    let lock = client.create(Kind::Lock, b"");
+    let acquire = |client: &Client, time: u64| client.tell(Op::LockAcquire, lock, |to| to.put_number(time));
+    acquire(&client, u64::MAX);
+    assert_eq!(client.hear().0, Answer::Done);
+    assert_eq!(client.ask(Op::Abandon, 0, |_| ()).0, Answer::Abandoned, "it was answered");
+    acquire(&other, u64::MAX);
+    assert_eq!(other.hear().0, Answer::Done);
+    acquire(&client, u64::MAX);
+    assert_eq!(client.ask(Op::Abandon, 0, |_| ()).0, Answer::Abandoned, "it waited");
+    assert_eq!(other.ask(Op::LockRelease, lock, |message| message.put_u8(0)).0, Answer::Done);
+    acquire(&other, 0);
+    assert_eq!(other.hear().0, Answer::Done);
+    acquire(&client, 1_000_000);
+    assert_eq!(client.hear().0, Answer::TimedOut);
+}
+
+#[test]
+fn batches_are_answered_one_by_one() {
+    let _test = test(60);
+    let server = Server::start(Limits { message: 1 << 20, ..Limits::default() });
+    let client = server.client();
+    let dict = client.create(Kind::Dict, b"");
+    client.set(dict, b"large", &[1; 500_000]);
+    let large = request(Op::MapRemove, dict, |message| message.put_bytes(b"large"));
+    let get = request(Op::MapGet, dict, |message| message.put_bytes(b"large"));
+    let requests = [&get, &get, &get, &large, &request(Op::MapLen, dict, |_| ())];
+    let (answer, rest) = client.ask(Op::Batch, 0, |message| {
+        message.put_u32(requests.len() as u32);
+        requests.iter().for_each(|request| message.put_bytes(request));
+    });
+    assert_eq!(answer, Answer::Done);
+    let mut reader = Reader::new(&rest);
+    let answers: Vec<&[u8]> = (0..reader.u32().unwrap()).map(|_| reader.bytes().unwrap()).collect();
+    reader.end().unwrap();
+    let codes: Vec<u8> = answers.iter().map(|answer| answer[0]).collect();
+    let [done, failed] = [Answer::Done as u8, Answer::Failed as u8];
+    assert_eq!(codes, [done, done, failed, failed, done], "what has no room is not done");
+    assert_eq!(number(&answers[4][1..]), 1, "it was not removed");
+}
+
+#[test]
+fn a_snapshot_has_all_named_data() {
+    let _test = test(60);
+    let folder = Folder::new();
+    let path = folder.file("data", b"");
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let server = Server::start(Limits::default());
+    let client = server.client();
+    let [dict, list] =
+        [(Kind::Dict, &b"dict"[..]), (Kind::List, b"")].map(|(kind, name)| client.create(kind, name));
+    let lock = client.create(Kind::Lock, b"lock");
+    for n in [3u8, 1, 2] {
+        client.ask(Op::ListPush, list, |message| message.put_value(&[dict], &[n]));
+        client.set(dict, &[n], &[n; 3]);
+    }
+    client.ask(Op::MapSet, dict, |message| {
+        message.put_bytes(b"list");
+        message.put_value(&[list, lock], b"both");
+    });
+    assert_eq!(client.ask(Op::Save, 0, |message| message.put_bytes(bytes)), (Answer::Done, vec![]));
+    let saved = std::fs::read(&path).unwrap();
+
+    let server = Server::start(Limits::default());
+    let client = server.client();
+    let before = client.create(Kind::Dict, b"dict");
+    client.set(before, b"former", b"");
+    let (answer, rest) = client.ask(Op::Load, 0, |message| message.put_bytes(bytes));
+    assert_eq!((answer, number(&rest)), (Answer::Done, 1));
+    assert_eq!(client.get(before, b"former").0, Answer::Nothing);
+    assert_eq!(client.get(before, &[1]).1[8..], [1; 3]);
+    let (_, rest) = client.get(before, b"list");
+    let both = Reader::new(&rest).value().unwrap();
+    let references: Vec<u64> = both.references().collect();
+    assert_eq!((both.bytes, references[1]), (&b"both"[..], 0), "a lock is no data");
+    let (_, rest) = client.ask(Op::ListGet, references[0], |message| message.put_index(0));
+    let first = Reader::new(&rest).value().unwrap();
+    assert_eq!(first.bytes, [3]);
+    assert!(first.references().eq([before]), "a cycle is a cycle again");
+    client.ask(Op::MapClear, before, |_| ());
+    client.tell(Op::Release, references[0], |_| ());
+
+    // Whatever is damaged is said, and nothing comes of it.
+    let empty = client.create(Kind::List, b"other");
+    for at in 0..saved.len() {
+        let mut damaged = saved.clone();
+        damaged[at] ^= 1 << (at % 8);
+        let cut = &saved[..at];
+        for bytes in [&damaged[..], cut] {
+            let path = folder.file("damaged", bytes);
+            let path = path.as_os_str().as_encoded_bytes();
+            let said = client.ask(Op::Load, 0, |message| message.put_bytes(path));
+            assert_eq!(said.0, Answer::Failed, "byte {at}");
+        }
+    }
+    assert_eq!(client.ask(Op::ListLen, empty, |_| ()).1, [0; 8]);
+    for (name, said) in [(&b"here"[..], b"the path must"), (&b"/nowhere/at/all"[..], b"/nowhere/at/a")] {
+        let (answer, rest) = client.ask(Op::Save, 0, |message| message.put_bytes(name));
+        assert_eq!((answer, &rest[4..17]), (Answer::Failed, &said[..]));
+    }
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 2, "nothing is left behind");
+}
+
+/// A request of each op, whole, to objects of all kinds.
+fn requests(objects: &[ObjectId]) -> Vec<Vec<u8>> {
+    let codes =
+        (0..=u8::MAX).filter_map(Op::of).filter(|op| !matches!(op, Op::Save | Op::Load | Op::Shutdown));
+    let arguments: [&[u8]; 8] = [
+        &[],
+        &[0; 8],
+        &[1, 0, 0, 0, b'k'],
+        &[1, 0, 0, 0, b'k', 0, 0, 0, 0, 2, 0, 0, 0, 7, 7],
+        &[0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 8, 8],
+        &[1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 9],
+        &[2, 0, 0, 0, 0, 1],
+        &[0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 4, 0, 0, 0, 0, 0, 0],
+    ];
+    let mut requests = Vec::new();
+    for op in codes {
+        for object in objects {
+            requests.extend(arguments.map(|bytes| request(op, *object, |message| message.put(bytes))));
+        }
+    }
+    requests
+}
+
+/// Changes, cuts or lengthens a message.
+fn mutate(message: &mut Vec<u8>, rng: &mut Rng) {
+    for _ in 0..rng.below(4) {
+        let at = rng.below(message.len().max(1) as u64) as usize;
+        match rng.below(8) {
+            0 => message.truncate(at),
+            1 => message.extend_from_slice(&rng.next().to_le_bytes()),
+            2 => message.insert(at.min(message.len()), rng.next() as u8),
+            3 => message.iter_mut().skip(at).take(4).for_each(|byte| *byte = 0xff),
+            4 => message.iter_mut().skip(at).take(8).for_each(|byte| *byte = 0),
+            5 => message.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << rng.below(8)),
+            6 => message.iter_mut().skip(at).take(1).for_each(|byte| *byte = rng.below(12) as u8),
+            _ => message.extend_from_within(at.min(message.len())..),
+        }
+    }
+}
+
+const KINDS: [(Kind, &[u8]); 12] = [
+    (Kind::Dict, &[]),
+    (Kind::List, &[]),
+    (Kind::Value, &[0; 8]),
+    (Kind::Array, &[1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 5]),
+    (Kind::Queue, &[0; 8]),
+    (Kind::JoinableQueue, &[2, 0, 0, 0, 0, 0, 0, 0]),
+    (Kind::Lock, &[]),
+    (Kind::RLock, &[]),
+    (Kind::Semaphore, &[2, 0, 0, 0, 0, 0, 0, 0, 1]),
+    (Kind::Event, &[]),
+    (Kind::Barrier, &[2, 0, 0, 0, 0, 0, 0, 0]),
+    (Kind::Namespace, &[]),
+];
+
+fn objects(mut ask: impl FnMut(Vec<u8>) -> Vec<u8>) -> Vec<ObjectId> {
+    let make = |(kind, arguments): (Kind, &[u8])| {
+        let answer = ask(request(Op::Create, 0, |message| {
+            message.put_u8(kind as u8);
+            message.put_bytes(b"");
+            message.put(arguments);
+        }));
+        assert_eq!(answer[0], Answer::Done as u8, "{kind:?}");
+        number(&answer[1..])
+    };
+    KINDS.map(make).to_vec()
+}
+
+#[test]
+fn a_million_mutants_change_nothing_that_is_not_theirs() {
+    let _test = test(60);
+    let mut rng = Rng::new(seed());
+    let limits = Limits { bytes: 1 << 20, objects: 500, waits: 20, ..Limits::default() };
+    let mut state = State::new(limits).unwrap();
+    let hello = request(Op::Hello, 0, |message| {
+        message.put_number(VERSION.into());
+        message.put(&[0; 24]);
+    });
+    let begin = |state: &mut State| {
+        let mut line = Line::default();
+        assert_eq!(state.request(1, &mut line, &hello), Ok(Reply::Answer));
+        line
+    };
+    let mut keeper = begin(&mut state);
+    let objects = objects(|message| {
+        state.request(1, &mut keeper, &message).unwrap();
+        state.desk.answer.clone()
+    });
+    let requests = requests(&[&objects[..], &[0, u64::MAX]].concat());
+    let (mut line, mut fine, mut refused) = (begin(&mut state), 0, 0);
+    for _ in 0..1_000_000 {
+        let mut message = requests[rng.below(requests.len() as u64) as usize].clone();
+        mutate(&mut message, &mut rng);
+        let outcome = state.request(2, &mut line, &message);
+        assert!(!state.is_over || message.starts_with(&[Op::Shutdown as u8]));
+        state.is_over = false;
+        let woken = std::mem::take(&mut state.woken);
+        if woken.iter().any(|woken| line.waits == Some(woken.answered.caller.ticket)) {
+            line.waits = None;
+        }
+        fine += u32::from(outcome.is_ok());
+        refused += u32::from(outcome.is_err());
+        if outcome.is_err() || line.waits.is_some() && rng.below(2) == 0 {
+            state.hang_up(std::mem::replace(&mut line, Line::default()));
+            line = begin(&mut state);
+        }
+        state.run_timers();
+    }
+    println!("{fine} were of the grammar, {refused} were not");
+    assert!(fine > 100_000 && refused > 100_000);
+    state.hang_up(line);
+    let seen = state.statistics();
+    assert_eq!((seen.clients, seen.waiting), (1, 0));
+    let names: Vec<Vec<u8>> = state.table.names().map(|(name, ..)| name.to_vec()).collect();
+    for name in names {
+        let remove = request(Op::Remove, 0, |message| message.put_bytes(&name));
+        assert_eq!(state.request(1, &mut keeper, &remove), Ok(Reply::Answer));
+    }
+    // What is left is in values, and goes with them.
+    state.hang_up(keeper);
+    let seen = state.statistics();
+    assert_eq!((seen.clients, seen.names, seen.bytes, seen.waiting), (0, 0, 0, 0));
+    assert!(seen.objects < 1000, "{seen:?}");
+}
+
+#[test]
+fn mutants_over_links_hold_up_nobody() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let good = server.client();
+    let objects = objects(|message| {
+        good.link.send_bytes(&message).unwrap();
+        good.link.recv_bytes().unwrap()
+    });
+    let requests = requests(&objects);
+    let mut rng = Rng::new(seed());
+    let (mut bad, mut longest) = (server.client(), Duration::ZERO);
+    for round in 0..3000 {
+        let mut message = requests[rng.below(requests.len() as u64) as usize].clone();
+        mutate(&mut message, &mut rng);
+        if message.first() == Some(&(Op::Shutdown as u8)) {
+            continue;
+        }
+        let answered = bad.link.send_bytes(&message).is_ok()
+            && bad.link.recv_with_timeout(Duration::from_micros(200), |_| ()).is_ok();
+        if !answered {
+            bad = server.client();
+        }
+        if round % 10 == 0 {
+            let begun = Instant::now();
+            assert_eq!(good.ask(Op::MapLen, objects[0], |_| ()).0, Answer::Done);
+            longest = longest.max(begun.elapsed());
+        }
+    }
+    println!("longest wait of the good client: {longest:?}");
+    assert!(longest < Duration::from_millis(250));
+    drop(bad);
+    until(|| good.statistics().links == 1);
 }

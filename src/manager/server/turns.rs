@@ -50,10 +50,13 @@ pub(super) struct Turns {
     begun: VecDeque<(Deadline, LinkId)>,
     poller: Poller,
     patience: Patience,
+    /// Not all that are on the list are hot.
+    untidy: bool,
     /// Counts turns.
     now: u64,
     /// The processor on which the last client was seen.
     processor: u32,
+    pub(super) frame_time: Duration,
 }
 
 impl Turns {
@@ -71,8 +74,10 @@ impl Turns {
             begun: VecDeque::new(),
             poller,
             patience: Patience::default(),
+            untidy: false,
             now: 0,
             processor: u32::MAX,
+            frame_time: FRAME_TIME,
         })
     }
 
@@ -99,24 +104,19 @@ impl Turns {
 
     /// One turn of all hot links; false = none had anything.
     fn turn(&mut self) -> bool {
-        let (mut busy, mut at) = (false, 0);
-        while let Some(id) = self.hot.get(at).copied() {
-            match self.serve(id) {
-                Turn::Busy => busy = true,
-                Turn::Idle => {}
-                Turn::Blocked | Turn::Over { .. } => {
-                    self.hot.swap_remove(at);
-                    continue;
-                }
-            }
-            at += 1;
+        let mut busy = false;
+        for at in 0..self.hot.len() {
+            busy |= self.serve(self.hot[at]);
+        }
+        if std::mem::take(&mut self.untidy) {
+            self.tidy();
         }
         busy
     }
 
     #[inline]
-    fn serve(&mut self, id: LinkId) -> Turn {
-        let Some(peer) = self.peers.get_mut(id) else { return Turn::Over { refused: false } };
+    fn serve(&mut self, id: LinkId) -> bool {
+        let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.is_hot) else { return false };
         let turn = peer.serve(id, &mut self.state);
         match turn {
             Turn::Busy => {
@@ -129,12 +129,24 @@ impl Turns {
         if !self.state.woken.is_empty() {
             self.deliver();
         }
-        turn
+        turn != Turn::Idle
+    }
+
+    /// Takes links off the list that are not hot any more.
+    #[cold]
+    fn tidy(&mut self) {
+        let Turns { hot, peers, .. } = self;
+        hot.retain(|id| {
+            let Some(peer) = peers.get_mut(*id) else { return false };
+            peer.is_listed = peer.is_hot;
+            peer.is_hot
+        });
     }
 
     /// A link that is blocked or over.
     #[cold]
     fn stop(&mut self, id: LinkId, turn: Turn) {
+        self.untidy = true;
         match turn {
             Turn::Over { refused } => self.close(id, refused),
             _ => {
@@ -219,7 +231,7 @@ impl Turns {
         if slept {
             for id in self.hot.drain(..) {
                 if let Some(peer) = self.peers.get_mut(id) {
-                    peer.is_hot = false;
+                    (peer.is_hot, peer.is_listed) = (false, false);
                 }
             }
         }
@@ -239,11 +251,11 @@ impl Turns {
     /// Links that were silent for long become cold.
     fn cool(&mut self) {
         let Turns { hot, peers, poller, now, .. } = self;
-        hot.retain(|id| {
-            let Some(peer) = peers.get_mut(*id) else { return false };
-            peer.is_hot = peer.served + SILENCE > *now || !peer.arm(*id, poller);
-            peer.is_hot
-        });
+        for id in hot {
+            let Some(peer) = peers.get_mut(*id) else { continue };
+            peer.is_hot &= peer.served + SILENCE > *now || !peer.arm(*id, poller);
+        }
+        self.tidy();
     }
 
     fn attend(&mut self, events: &Events) {
@@ -262,9 +274,11 @@ impl Turns {
         peer.look.set(true);
         if peer.is_blocked() {
             self.flush(id);
-        } else if !peer.is_hot {
-            peer.is_hot = true;
-            peer.served = self.now;
+            return;
+        }
+        (peer.is_hot, peer.served) = (true, self.now);
+        if !peer.is_listed {
+            peer.is_listed = true;
             self.hot.push(id);
         }
     }
@@ -330,7 +344,7 @@ impl Turns {
         for id in &self.hot {
             let Some(peer) = self.peers.get_mut(*id) else { continue };
             if peer.whole_until.is_none() && peer.link.is_mid_message() {
-                let deadline = Deadline::after(FRAME_TIME);
+                let deadline = Deadline::after(self.frame_time);
                 peer.whole_until = Some(deadline);
                 self.begun.push_back((deadline, *id));
             }

@@ -22,7 +22,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ipc_sync::{BACKSTOP, Bell, Deadline, Me, Patience, Registry, Woken, forks, full_fence};
-use nix::sys::signal::SigSet;
 use parking_lot::{Condvar, Mutex};
 
 use super::error::PoolError;
@@ -33,7 +32,7 @@ use super::state::State;
 use super::table::Table;
 use super::worker::now;
 use crate::executor::{Helper, Seat, TaskError, sleep_once};
-use crate::process::Call;
+use crate::process::{Call, servant};
 
 /// Everything that the handles of a pool share.
 pub(crate) struct Engine {
@@ -72,7 +71,9 @@ impl Engine {
             forks: forks(),
         });
         let own = Arc::clone(&engine);
-        match without_signals(|| thread::Builder::new().name("pool".into()).spawn(move || own.background())) {
+        match servant::without_signals(|| {
+            thread::Builder::new().name("pool".into()).spawn(move || own.background())
+        }) {
             Ok(thread) => Ok((engine, thread)),
             Err(error) => {
                 engine.terminate();
@@ -410,16 +411,6 @@ impl Seat for End {
             sleep_once(&self.changed, &mut lock, until.min(Deadline::after(BACKSTOP)));
         }
     }
-}
-
-/// Runs `f`, whose threads get no signals: those are for the program's own.
-fn without_signals<T>(f: impl FnOnce() -> T) -> T {
-    let before = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK);
-    let answer = f();
-    if let Ok(before) = before {
-        let _ = before.thread_set_mask();
-    }
-    answer
 }
 
 /// How long a pool that is dropped waits for its workers, which were killed.

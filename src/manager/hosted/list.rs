@@ -195,7 +195,10 @@ impl List {
             desk.say(Answer::Done).put_number(count as u64);
             return Ok(());
         }
-        let Some(place) = found.next() else { return Ok(desk.tell(Answer::Nothing)) };
+        let Some(place) = found.next() else {
+            desk.tell(Answer::Nothing);
+            return Ok(());
+        };
         let answer = desk.say(Answer::Done);
         if op == Op::ListIndex {
             answer.put_index(place as i64);
@@ -258,7 +261,10 @@ impl List {
     ) -> Result<(), Malformed> {
         let (index, expected, new) = (arguments.index()?, arguments.value()?, arguments.value()?);
         arguments.end()?;
-        let Some(place) = self.place(index) else { return Ok(desk.tell(Answer::OutOfRange)) };
+        let Some(place) = self.place(index) else {
+            desk.tell(Answer::OutOfRange);
+            return Ok(());
+        };
         let element = &mut self.elements[place];
         if element.is(expected) {
             desk.replace(session, element, new);

@@ -55,7 +55,7 @@ impl State {
             self.call(caller, header, arguments)?;
             return Ok(Reply::Answer);
         }
-        self.serve(line, caller, header, arguments)
+        self.serve(link, line, caller, header, arguments)
     }
 
     /// A request to an object, which answers at once.
@@ -166,7 +166,8 @@ impl State {
     /// A request to the server itself.
     fn serve(
         &mut self,
-        line: &Line,
+        link: LinkId,
+        line: &mut Line,
         caller: Caller,
         header: Header,
         arguments: Reader<'_>,
@@ -183,7 +184,7 @@ impl State {
             Op::Lend => self.lend(caller, header.object, arguments)?,
             Op::Claim => self.claim(caller, header.object, arguments)?,
             Op::Remove => self.remove(arguments)?,
-            Op::Save => self.save(line, arguments)?,
+            Op::Save => return self.save(link, line, caller, arguments),
             Op::Load => self.load(line, arguments)?,
             _ => self.serve_plain(header.op, arguments)?,
         }

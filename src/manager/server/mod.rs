@@ -1,6 +1,7 @@
 //! The server: one thread that serves all clients.
 //!
 //! 1. `state`, `calls`, `sessions`, `references`, `snapshot`: what requests do; without links, and nothing blocks.
+//!    `saver`, `file`: what a snapshot does on the disk.
 //! 2. `turns`, `peer`, `poller`: the loop over the links.
 //! 3. `table`, `session`, `slab`: what is kept.
 
@@ -9,6 +10,7 @@ mod file;
 mod peer;
 mod poller;
 mod references;
+mod saver;
 mod session;
 mod sessions;
 mod slab;

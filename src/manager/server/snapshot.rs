@@ -20,26 +20,51 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use ipc_sync::Deadline;
+
+use super::calls::Reply;
 use super::file;
+use super::saver::Job;
 use super::slab::ByNumber;
-use super::state::{Line, State};
+use super::state::{Line, LinkId, Parked, State};
 use super::table::{Entry, Table};
 use crate::manager::hosted::{Caller, Hosted, NOBODY, Object, Ticket};
-use crate::manager::message::{Answer, Kind, Malformed, ObjectId, Reader, Write};
+use crate::manager::message::{Answer, Kind, Malformed, ObjectId, Op, Reader, Write};
 
 const MAGIC: [u8; 8] = *b"mpdata\r\n";
 const VERSION: u32 = 1;
 const HEADER: usize = 32;
 
 impl State {
-    pub(super) fn save(&mut self, line: &Line, arguments: Reader<'_>) -> Result<(), Malformed> {
-        if let Some(path) = self.path(line, arguments)? {
-            match file::replace(&path, &pack(&self.table)) {
-                Ok(()) => self.desk.tell(Answer::Done),
-                Err(why) => self.failed(&format!("{}: {why}", path.display())),
+    /// Takes the snapshot, at once, and begins to write it; the answer comes when it is on the disk.
+    pub(super) fn save(
+        &mut self,
+        link: LinkId,
+        line: &mut Line,
+        caller: Caller,
+        arguments: Reader<'_>,
+    ) -> Result<Reply, Malformed> {
+        let Some(path) = self.path(line, arguments)? else { return Ok(Reply::Answer) };
+        let Caller { ticket, .. } = caller;
+        if let Err(why) = self.saver.begin(Job { ticket, path, bytes: pack(&self.table) }) {
+            self.failed(&why.to_string());
+            return Ok(Reply::Answer);
+        }
+        self.last_ticket += 1;
+        line.waits = Some(ticket);
+        self.park(Parked { link, op: Op::Save, object: 0, caller, deadline: Deadline::NEVER });
+        Ok(Reply::None)
+    }
+
+    /// Answers those whose snapshots were written.
+    pub(super) fn finish_saves(&mut self) {
+        for (ticket, outcome) in self.saver.outcomes() {
+            match outcome {
+                Ok(()) => _ = self.desk.wake(ticket, Answer::Done),
+                Err(why) => self.desk.wake(ticket, Answer::Failed).put_bytes(why.as_bytes()),
             }
         }
-        Ok(())
+        self.settle();
     }
 
     pub(super) fn load(&mut self, line: &Line, arguments: Reader<'_>) -> Result<(), Malformed> {

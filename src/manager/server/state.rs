@@ -8,6 +8,7 @@ use ipc_pipe::codec;
 use ipc_shm::random_id;
 use ipc_sync::Deadline;
 
+use super::saver::Saver;
 use super::session::{Limits, Session};
 use super::slab::{ByNumber, Slab};
 use super::table::Table;
@@ -88,6 +89,7 @@ pub(super) struct State {
     timers: BTreeSet<(Deadline, Timer)>,
     /// Answers to calls that waited, for their links.
     pub(super) woken: Vec<Woken>,
+    pub(super) saver: Saver,
     pub(super) is_over: bool,
     /// Links and those of them that were refused, as the links' keeper counts them.
     pub(super) links: u64,
@@ -109,6 +111,7 @@ impl State {
             lent: Slab::default(),
             timers: BTreeSet::new(),
             woken: Vec::new(),
+            saver: Saver::new()?,
             is_over: false,
             links: 0,
             refused: 0,

@@ -247,9 +247,9 @@ fn what_is_not_of_the_grammar_costs_its_own_link_only() {
         request(Op::MapExtend, dict, |message| message.put_u32(u32::MAX)),
         request(Op::MapLen, dict, |message| message.put_u8(0)),
         request(Op::Batch, 0, |message| message.put_u32(u32::MAX)),
-        request(Op::Batch, 0, |message| inner(message, &[batch.clone()])),
-        request(Op::Batch, 0, |message| inner(message, &[waits.clone()])),
-        request(Op::Batch, 0, |message| inner(message, &[create.clone()])),
+        request(Op::Batch, 0, |message| inner(message, std::slice::from_ref(&batch))),
+        request(Op::Batch, 0, |message| inner(message, std::slice::from_ref(&waits))),
+        request(Op::Batch, 0, |message| inner(message, std::slice::from_ref(&create))),
         request(Op::Create, 0, |message| {
             message.put_u8(1);
             message.put_bytes(&[b'n'; MAX_NAME + 1]);
@@ -691,7 +691,7 @@ fn a_million_mutants_change_nothing_that_is_not_theirs() {
         fine += u32::from(outcome.is_ok());
         refused += u32::from(outcome.is_err());
         if outcome.is_err() || line.waits.is_some() && rng.below(2) == 0 {
-            state.hang_up(std::mem::replace(&mut line, Line::default()));
+            state.hang_up(std::mem::take(&mut line));
             line = begin(&mut state);
         }
         state.run_timers();

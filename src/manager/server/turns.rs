@@ -21,8 +21,9 @@ use super::poller::{Events, Poller, READABLE};
 use super::slab::Slab;
 use super::state::{LinkId, State, Woken};
 
-/// The poller's number for newcomers. Links have larger ones.
+/// The poller's numbers for newcomers, and for snapshots that were written. Links have larger ones.
 const DOOR: u64 = 0;
+const SAVER: u64 = 1;
 
 /// Newcomers that are let in at once.
 const CROWD: usize = 16;
@@ -62,6 +63,7 @@ pub(super) struct Turns {
 impl Turns {
     pub(super) fn new(state: State, door: Option<Listener>) -> io::Result<Turns> {
         let poller = Poller::new()?;
+        poller.add(&state.saver, SAVER, READABLE)?;
         if let Some(door) = &door {
             poller.add(door, DOOR, READABLE)?;
         }
@@ -260,10 +262,10 @@ impl Turns {
 
     fn attend(&mut self, events: &Events) {
         for number in events.numbers() {
-            if number == DOOR {
-                self.let_in();
-            } else {
-                self.heat(number);
+            match number {
+                DOOR => self.let_in(),
+                SAVER => self.state.finish_saves(),
+                link => self.heat(link),
             }
         }
     }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -465,19 +466,24 @@ fn key_file_is_nobody_elses() {
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
 }
 
-/// CPython 3.12 or later; `None`, with a word, if there is none.
-fn python(script: &str, address: &Address) -> Option<Command> {
+/// CPython 3.12 or later, if there is one.
+fn interpreter() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let installed = fs::read_dir(home.join(".pyenv/versions")).into_iter().flatten().flatten();
     let mut places: Vec<PathBuf> = ["python3", "python3.13", "python3.12"].map(Into::into).into();
     places.extend(installed.map(|version| version.path().join("bin/python3")));
-    let is_new = |place: &PathBuf| {
+    places.into_iter().find(|place| {
         let version = "import sys; sys.exit(sys.version_info < (3, 12))";
         let mut command = Command::new(place);
         let quiet = command.args(["-c", version]).stdout(Stdio::null()).stderr(Stdio::null());
         quiet.status().is_ok_and(|status| status.success())
-    };
-    let Some(place) = places.into_iter().find(is_new) else {
+    })
+}
+
+/// A script that knows `address` and the key; `None`, with a word, where it cannot run.
+fn python(script: &str, address: &Address) -> Option<Command> {
+    static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let Some(place) = PLACE.get_or_init(interpreter) else {
         say("skipped: there is no CPython of 3.12 or later");
         return None;
     };

@@ -109,8 +109,8 @@
 //!
 //! # What it does not do
 //!
-//! Linux only. Processes of one program only: another program shares memory by name ([`SharedMemory::open`]), not
-//! functions. A function in a shared library cannot be a process. No isolation: all of a family trust each other.
+//! Linux only. Processes of one program only: another program shares memory by name ([`SharedMemory::open`]) and comes to a
+//! [`Listener`], but does not share functions. A function in a shared library cannot be a process. No isolation: all of a family trust each other.
 
 mod executor;
 mod manager;
@@ -133,9 +133,10 @@ pub use executor::{
     wait_futures_timeout,
 };
 pub use ipc_pipe::{
-    Connection, Doorbell, Loan, Payload, PayloadError, PipeError, Readable, Receiver, RecvError,
-    RecvIntoError, SendError, Sender, TryRecvError, TrySendError, Waitable, Writable, pipe, simplex, wait,
-    wait_deadline, wait_timeout,
+    Address, AddressError, ConnectError, Connection, Doorbell, Key, KeyError, Link, Listener,
+    ListenerOptions, Loan, Payload, PayloadError, Peer, PipeError, Readable, Receiver, RecvError,
+    RecvIntoError, Refusals, SendError, Sender, TryRecvError, TrySendError, Waitable, Writable, connect,
+    connect_deadline, connect_python, connect_timeout, pipe, simplex, wait, wait_deadline, wait_timeout,
 };
 pub use ipc_queue::{
     Batch, GetError, GetManyError, JoinTasksError, JoinableQueue, Lease, NotHeld, PutError, PutFault,

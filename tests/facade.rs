@@ -61,6 +61,16 @@ fn pipes() {
 }
 
 #[test]
+fn listeners() {
+    let listener: Listener = Listener::bind(&Address::fresh(), Key::random().unwrap()).unwrap();
+    let (address, key) = (listener.address().clone(), listener.key().clone());
+    let client = std::thread::spawn(move || connect(&address, &key).unwrap().send(&1u8).unwrap());
+    let link: Link = listener.accept().unwrap();
+    assert_eq!(link.recv::<u8>().unwrap(), 1);
+    client.join().unwrap();
+}
+
+#[test]
 fn queues() {
     let queue = Queue::<u8>::bounded(1).unwrap();
     queue.put(1).unwrap();
@@ -104,6 +114,9 @@ fn errors() {
     is_error::<TryLockError>();
     is_error::<ArrayError>();
     is_error::<PipeError>();
+    is_error::<ConnectError>();
+    is_error::<AddressError>();
+    is_error::<KeyError>();
     is_error::<SendError>();
     is_error::<RecvError>();
     is_error::<TryRecvError>();

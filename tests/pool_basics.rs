@@ -393,6 +393,26 @@ fn worker_is_replaced_after_so_many_tasks() {
     assert!(tasks.len() >= 10 && tasks.values().all(|count| *count <= 10), "{tasks:?}");
 }
 
+/// It ends when somebody reads what it put; that is no reason for the next task to wait.
+#[test]
+fn worker_that_has_to_flush_is_replaced_at_once() {
+    let _test = test(60);
+    let queue = Queue::<Vec<u8>>::new().unwrap();
+    let pool = Pool::builder().workers(1).max_tasks_per_worker(1).start().unwrap();
+    let fill = |queue: Queue<Vec<u8>>| {
+        (0..100).for_each(|n| queue.put(vec![n; 32 << 10]).unwrap());
+        std::process::id()
+    };
+    let first = pool.apply(fill, queue.clone()).unwrap();
+    let second = pool.apply(|()| std::process::id(), ()).unwrap();
+    assert_ne!(first, second);
+    assert!(procfs::state(first as i32).is_some_and(|state| state != 'Z'));
+    assert!((0..100).all(|n| queue.get().unwrap() == vec![n; 32 << 10]));
+    pool.close();
+    pool.join().unwrap();
+    assert!(matches!(procfs::state(first as i32), Some('Z') | None));
+}
+
 #[test]
 fn time_limit_ends_its_own_task() {
     let _test = test(60);

@@ -401,3 +401,65 @@ fn large_tasks_that_wait_take_no_descriptors() {
     });
     assert_eq!(poor.wait(), support::Status::Code(0));
 }
+
+/// A worker cannot be replaced for a while; the other one works on.
+#[test]
+fn a_stopped_fork_server_does_not_hold_up_a_pool() {
+    let _test = test(60);
+    let body = |()| {
+        let pool = pool(StartMethod::ForkServer, 2);
+        assert_eq!(pool.map(|x: u32| x, 0..4), Ok(vec![0, 1, 2, 3]));
+        let workers = pool.pids();
+        let children = procfs::children(std::process::id() as i32);
+        let server = children.into_iter().find(|child| !workers.contains(&(*child as u32))).unwrap();
+        signal(server as u32, libc::SIGSTOP);
+        signal(workers[0], libc::SIGKILL);
+        let mut longest = Duration::ZERO;
+        while pool.pids().len() < 2 || pool.pids().contains(&workers[0]) {
+            let start = Instant::now();
+            assert_eq!(pool.tasks().retries(1).apply(|x: u32| x, 5), Ok(5));
+            longest = longest.max(start.elapsed());
+        }
+        assert!(longest < Duration::from_secs(1), "{longest:?}");
+        assert_eq!(procfs::state(server), None);
+    };
+    Process::spawn(body, ()).unwrap().join().unwrap();
+}
+
+#[test]
+fn a_worker_whose_main_thread_ends_dies() {
+    let _test = test(60);
+    let pool = Pool::new(1).unwrap();
+    let leave = |()| {
+        std::thread::spawn(|| std::thread::sleep(Duration::MAX));
+        // SAFETY: ends this thread, whose memory nobody else uses.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    };
+    let outcome = pool.apply(leave, ());
+    assert!(matches!(outcome, Err(TaskError::WorkerDied { .. })), "{outcome:?}");
+    assert_eq!(pool.apply(|x: u32| x, 5), Ok(5));
+}
+
+/// The kill for the time of one task comes about when that is done and the next one begins.
+#[test]
+fn time_limit_hits_no_bystander() {
+    let _test = test(60);
+    let pool = Pool::new(1).unwrap();
+    let limit = Duration::from_millis(2);
+    let limited = pool.tasks().time_limit(limit);
+    let (mut rng, mut killed) = (Rng::new(support::seed()), 0);
+    for _ in 0..300 {
+        let time = Duration::from_micros(1600 + rng.below(800));
+        let task = limited.apply_async(|time: Duration| std::thread::sleep(time), time);
+        let bystanders = [(); 4].map(|()| pool.apply_async(|x: u32| x, 5));
+        match task.get() {
+            Err(error) => {
+                assert_eq!(error, TaskError::TimeLimit { limit });
+                killed += 1;
+            }
+            Ok(()) => {}
+        }
+        bystanders.into_iter().for_each(|bystander| assert_eq!(bystander.get(), Ok(5)));
+    }
+    assert!(killed > 0);
+}

@@ -302,17 +302,32 @@ fn a_fork_server_killed_before_it_answers_leaves_no_unknown_copy() {
     Process::spawn(body, ()).unwrap().join().unwrap();
 }
 
+/// It is stopped before it is asked. The caller gets a child of another one.
+#[test]
+fn a_stopped_fork_server_is_replaced() {
+    fn body(file: PathBuf) {
+        have_servers_announced(&file);
+        let start =
+            || Process::builder().start_method(StartMethod::ForkServer).spawn(|n: u64| n + 1, 1).unwrap();
+        assert_eq!(start().join().unwrap(), 2);
+        let server = server_in(&file).unwrap();
+        // SAFETY: two numbers; a child of ours.
+        unsafe { libc::kill(server, libc::SIGSTOP) };
+        until(|| procfs::state(server) == Some('T'));
+        assert_eq!(start().join().unwrap(), 2);
+        assert_ne!(server_in(&file), Some(server));
+        assert_eq!(procfs::state(server), None, "it is reaped");
+    }
+    let _test = support::test(60);
+    let folder = Folder::new();
+    Process::spawn(body, folder.path.join("server")).unwrap().join().unwrap();
+}
+
 /// Whenever it is killed, each child is known and none stays.
 #[test]
 fn random_deaths_of_fork_servers_leave_no_zombie() {
-    /// Copies of a server look like it from outside, so each says itself who it is.
-    fn announce() {
-        std::fs::write(std::env::var_os("SERVER").unwrap(), std::process::id().to_ne_bytes()).unwrap();
-    }
     fn body(file: PathBuf) {
-        // SAFETY: this process has one thread.
-        unsafe { std::env::set_var("SERVER", &file) };
-        preload(announce);
+        have_servers_announced(&file);
         let announced = file.clone();
         let killer = std::thread::spawn(move || kill_servers(&announced, 200));
         let (mut started, mut failed) = (0, 0);
@@ -348,6 +363,17 @@ fn kill_servers(file: &Path, count: u32) {
     }
 }
 
+/// Copies of a server look like it from outside, so each says itself, in this file, who it is. This process has one thread.
+fn have_servers_announced(file: &Path) {
+    fn announce() {
+        std::fs::write(std::env::var_os("SERVER").unwrap(), std::process::id().to_ne_bytes()).unwrap();
+    }
+    // SAFETY: nobody else reads the environment.
+    unsafe { std::env::set_var("SERVER", file) };
+    preload(announce);
+}
+
+/// Who announced itself last.
 fn server_in(file: &Path) -> Option<i32> {
     Some(i32::from_ne_bytes(std::fs::read(file).ok()?.try_into().ok()?))
 }

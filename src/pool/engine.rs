@@ -14,10 +14,13 @@
 //! ```
 //!
 //! Both changes are made under the lock of the state, by threads of this process only.
+//!
+//! Workers that replace others are started by a thread of their own, which lives as long as there are any to be started:
+//! that may take long, and the others go on meanwhile.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -36,6 +39,8 @@ use crate::process::{Call, servant};
 
 /// Everything that the handles of a pool share.
 pub(crate) struct Engine {
+    /// For threads of its own.
+    this: Weak<Engine>,
     table: Table,
     state: Mutex<State>,
     conductor: AtomicU32,
@@ -60,8 +65,10 @@ impl Engine {
         setup.check()?;
         let table = Table::create(setup.workers)?;
         let workers = setup.workers;
-        let engine = Arc::new(Engine {
-            state: Mutex::new(State::new(setup, table.clone())?),
+        let state = State::new(setup, table.clone())?;
+        let engine = Arc::new_cyclic(|this| Engine {
+            this: Weak::clone(this),
+            state: Mutex::new(state),
             table,
             conductor: AtomicU32::new(0),
             front: Patience::default(),
@@ -229,8 +236,43 @@ impl Engine {
     fn tend(&self, finished: &mut Finished) -> u32 {
         let mut state = self.state.lock();
         state.tend(finished);
-        self.note_end(&state);
+        self.see_to(&mut state, finished);
         state.seen
+    }
+
+    /// What is to be done after each look.
+    fn see_to(&self, state: &mut State, finished: &mut Finished) {
+        if state.wants_starter() {
+            self.start_workers(state, finished);
+        }
+        self.note_end(state);
+    }
+
+    /// Has a thread start workers, as long as there are any to be started: nobody waits for that, whatever it takes.
+    #[cold]
+    fn start_workers(&self, state: &mut State, finished: &mut Finished) {
+        let Some(engine) = self.this.upgrade() else { return };
+        let start = move || while engine.start_worker() {};
+        let starter = without_signals(|| thread::Builder::new().name("pool starter".into()).spawn(start));
+        if let Err(error) = starter {
+            state.no_starter(&error, finished);
+        }
+    }
+
+    /// Starts the next worker; false = there is none to be started.
+    fn start_worker(&self) -> bool {
+        let mut finished = Finished::default();
+        let mut state = self.state.lock();
+        let Some(birth) = state.next_birth() else {
+            self.note_end(&state);
+            return false;
+        };
+        drop(state);
+        let born = birth.begin();
+        self.state.lock().born(birth.place, born, &mut finished);
+        self.tell(finished);
+        self.table.shared.nudge();
+        true
     }
 
     fn note_end(&self, state: &State) {
@@ -264,7 +306,7 @@ impl Engine {
     fn nap(&self, bell: &Bell, ready: &dyn Fn() -> bool, until: Deadline, finished: &mut Finished) {
         let mut state = self.state.lock();
         state.look(now(), finished);
-        self.note_end(&state);
+        self.see_to(&mut state, finished);
         let (tokens, rest) = (state.tokens(), state.rest);
         drop(state);
         let Ok(registry) = Registry::get() else { return };

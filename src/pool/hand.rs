@@ -311,31 +311,24 @@ impl Hand {
         slots.into_iter().filter_map(|(_, slot)| self.recall(slot)).collect()
     }
 
-    /// Kills it if a task has run for too long. Answers for how long nobody need look again.
+    /// Kills it if a task has run for too long, and only in that task. Answers for how long nobody need look again.
     pub(super) fn enforce_limits(&mut self, now: u64) -> Option<Duration> {
         let mut next: Option<Duration> = None;
         for slot in 0..SLOTS {
-            let Some(posted) = &self.jobs[slot] else { continue };
+            let Some(posted) = self.jobs[slot].as_ref().filter(|posted| !posted.job.overdue) else {
+                continue;
+            };
             let Some(limit) = posted.job.terms.time_limit else { continue };
             let run = self.started(slot, posted).map_or(0, |began| now.saturating_sub(began));
             let left = limit.saturating_sub(Duration::from_nanos(run));
-            if left.is_zero() && self.is_past(posted.number) {
-                next = Some(Duration::ZERO); // its result is here and was not heard yet: the kill would hit another
-            } else if left.is_zero() {
+            if left.is_zero() && self.lane.slot(slot as u32).doom(posted.job.ticket) {
                 self.kill();
                 self.jobs[slot].as_mut()?.job.overdue = true;
             } else {
-                next = Some(next.map_or(left, |next| next.min(left)));
+                next = Some(next.map_or(left, |next| next.min(left))); // zero: it is done, and that was not heard yet
             }
         }
         next
-    }
-
-    /// Whether it has said more, or has begun a later task than this one.
-    fn is_past(&self, number: u64) -> bool {
-        let later =
-            |(slot, posted): (usize, &Posted)| posted.number > number && self.started(slot, posted).is_some();
-        self.has_told() || self.posted().any(later)
     }
 
     pub(super) fn kill(&self) {
@@ -347,17 +340,26 @@ impl Hand {
         self.connection = None;
     }
 
+    /// Whether it has nothing to do any more.
+    pub(super) fn is_retired(&self) -> bool {
+        self.connection.is_none()
+    }
+
     /// Whether it has had all tasks that it may.
     pub(super) fn is_spent(&self) -> bool {
         self.budget == Some(0) && self.load() == 0 && self.connection.is_some()
     }
 
-    /// Whether it looks dead: by the word that the kernel marks, or, asked the slow way, by its process.
+    /// Whether it looks dead: by the word that the kernel marks, or, asked the slow way, by its process. The word is that
+    /// of the thread that works: the rest of a process without one is ended here.
     pub(super) fn seems_dead(&self, slowly: bool) -> bool {
         let marked = match (self.token, Registry::get()) {
             (Some(token), Ok(registry)) => registry.is_dead(token),
             _ => false,
         };
+        if marked {
+            self.kill();
+        }
         marked || ((slowly || self.token.is_none()) && !self.process.is_alive())
     }
 

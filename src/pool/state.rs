@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_sync::BACKSTOP;
@@ -33,10 +34,31 @@ const KILLED: u32 = 1;
 /// After the first of them one waits for so long, then twice as long, and so on.
 const PAUSE: u64 = 5_000_000;
 
+/// A worker that is to be started: what takes a while, and no lock.
+pub(super) struct Birth {
+    setup: Arc<Setup>,
+    table: Table,
+    pub(super) place: usize,
+    number: u32,
+}
+
+impl Birth {
+    pub(super) fn begin(&self) -> Result<Hand, PoolError> {
+        Hand::start(&self.setup, &self.table, self.place, self.number)
+    }
+}
+
 pub(super) struct State {
-    setup: Setup,
+    setup: Arc<Setup>,
     table: Table,
     hands: Vec<Option<Hand>>,
+    /// Workers that have no more to do and end in their own time, though others have their places by now.
+    leaving: Vec<Hand>,
+    /// Places whose next worker is on its way, and those of them that nobody has taken care of yet.
+    coming: Vec<bool>,
+    wanted: VecDeque<usize>,
+    /// A thread takes care of them.
+    starter: bool,
     /// In the order of their tickets; `None` = taken back.
     queue: VecDeque<(u64, Option<Job>)>,
     /// Before those: tasks whose worker died, or had too many.
@@ -69,7 +91,11 @@ impl State {
     pub(super) fn new(setup: Setup, table: Table) -> Result<State, PoolError> {
         let mut state = State {
             hands: (0..setup.workers).map(|_| None).collect(),
-            setup,
+            leaving: Vec::new(),
+            coming: vec![false; setup.workers],
+            wanted: VecDeque::new(),
+            starter: false,
+            setup: Arc::new(setup),
             table,
             queue: VecDeque::new(),
             again: VecDeque::new(),
@@ -88,18 +114,59 @@ impl State {
             rest: BACKSTOP,
         };
         for place in 0..state.hands.len() {
-            if let Err(error) = state.start(place) {
-                state.hands.iter().flatten().for_each(Hand::kill);
-                return Err(error);
+            match state.birth(place).begin() {
+                Ok(hand) => state.hands[place] = Some(hand),
+                Err(error) => {
+                    state.hands.iter().flatten().for_each(Hand::kill);
+                    return Err(error);
+                }
             }
         }
         Ok(state)
     }
 
-    fn start(&mut self, place: usize) -> Result<(), PoolError> {
+    fn birth(&mut self, place: usize) -> Birth {
         self.started += 1;
-        self.hands[place] = Some(Hand::start(&self.setup, &self.table, place, self.started)?);
-        Ok(())
+        Birth { setup: Arc::clone(&self.setup), table: self.table.clone(), place, number: self.started }
+    }
+
+    /// Whether workers are to be started and no thread does it; the caller starts one that does.
+    pub(super) fn wants_starter(&mut self) -> bool {
+        !self.wanted.is_empty() && !std::mem::replace(&mut self.starter, true)
+    }
+
+    /// The next worker to be started, without this lock; `None` = the thread that starts them can go.
+    pub(super) fn next_birth(&mut self) -> Option<Birth> {
+        while let Some(place) = self.wanted.pop_front() {
+            if self.is_wanted() {
+                return Some(self.birth(place));
+            }
+            self.coming[place] = false;
+        }
+        self.starter = false;
+        None
+    }
+
+    /// What became of it.
+    pub(super) fn born(&mut self, place: usize, hand: Result<Hand, PoolError>, finished: &mut Finished) {
+        self.coming[place] = false;
+        match hand {
+            Ok(hand) => {
+                if self.terminated {
+                    hand.kill();
+                }
+                self.hands[place] = Some(hand);
+            }
+            Err(error) => self.note_failed_start(FAILURE, error.to_string(), finished),
+        }
+        self.looked = 0;
+    }
+
+    /// There is no thread that could start workers: another attempt is made later.
+    pub(super) fn no_starter(&mut self, error: &dyn std::fmt::Display, finished: &mut Finished) {
+        self.starter = false;
+        self.wanted.drain(..).for_each(|place| self.coming[place] = false);
+        self.note_failed_start(FAILURE, error.to_string(), finished);
     }
 
     /// Whether it takes tasks.
@@ -239,10 +306,11 @@ impl State {
                         self.bury(place, finished);
                     }
                 }
-                None => self.replace(place, now, finished),
+                None => self.replace(place, now),
             }
             self.mind(place, now);
         }
+        self.leaving.retain(|hand| !hand.seems_dead(slowly) || hand.exit_status().is_none());
         if let Some(error) = self.broken.clone() {
             self.drop_waiting(&error, finished); // what the dead had not begun
         }
@@ -252,9 +320,17 @@ impl State {
     /// What else there is to see to at a worker.
     fn mind(&mut self, place: usize, now: u64) {
         let nothing_left = self.closed && self.outstanding == 0;
+        if nothing_left && !self.leaving.is_empty() {
+            self.rest = self.rest.min(MOMENT);
+        }
         let Some(hand) = &mut self.hands[place] else { return };
         if hand.is_spent() || nothing_left {
             hand.retire();
+        }
+        // It may take its time: what it put on a queue has to be read by somebody. So many and no more do.
+        if hand.is_retired() && !nothing_left && self.leaving.len() < self.coming.len() {
+            self.leaving.extend(self.hands[place].take());
+            return self.replace(place, now);
         }
         if hand.limited > 0 {
             let next = hand.enforce_limits(now).unwrap_or(MOMENT);
@@ -283,7 +359,7 @@ impl State {
                 false => self.again.push_front(job),
             }
         }
-        self.replace(place, now(), finished);
+        self.replace(place, now());
     }
 
     fn fail(&mut self, mut job: Job, pid: u32, status: ExitStatus, finished: &mut Finished) {
@@ -301,18 +377,20 @@ impl State {
         }
     }
 
-    /// Starts a worker where there is none, if there should be one.
-    fn replace(&mut self, place: usize, now: u64, finished: &mut Finished) {
-        let wanted = self.is_open() || self.outstanding > 0 && !self.terminated;
-        if !wanted || self.broken.is_some() {
+    /// Whether workers are to be started where there are none.
+    fn is_wanted(&self) -> bool {
+        (self.is_open() || self.outstanding > 0 && !self.terminated) && self.broken.is_none()
+    }
+
+    /// Has a worker started where there is none, if there should be one.
+    fn replace(&mut self, place: usize, now: u64) {
+        if !self.is_wanted() || self.coming[place] {
             return;
         }
         self.rest = self.rest.min(MOMENT);
-        if now < self.start_again_at {
-            return;
-        }
-        if let Err(error) = self.start(place) {
-            self.note_failed_start(FAILURE, error.to_string(), finished);
+        if now >= self.start_again_at {
+            self.coming[place] = true;
+            self.wanted.push_back(place);
         }
     }
 
@@ -409,6 +487,7 @@ impl State {
     pub(super) fn terminate(&mut self, finished: &mut Finished) {
         self.drop_waiting(&TaskError::Terminated, finished);
         self.terminated = true;
+        self.leaving.iter().for_each(Hand::kill);
         for hand in self.hands.iter_mut().flatten() {
             hand.kill();
             hand.remains().into_iter().for_each(|(job, _)| finished.push(job, Err(TaskError::Terminated)));
@@ -418,7 +497,8 @@ impl State {
 
     /// Whether all is done and all workers are gone.
     pub(super) fn has_ended(&self) -> bool {
-        !self.is_open() && self.outstanding == 0 && self.hands.iter().all(Option::is_none)
+        let is_empty = self.leaving.is_empty() && self.hands.iter().all(Option::is_none);
+        !self.is_open() && self.outstanding == 0 && is_empty && !self.starter
     }
 
     /// Whether a worker is at the task.

@@ -17,19 +17,22 @@
 //!  128  1024  64 slots
 //!
 //! slot
-//!    0     8  state      bits 0..2 what it is, 2..64 the ticket of the task
-//!    8     8  started    nanoseconds of the monotonic clock, of a task that is STARTED
+//!    0     8  state      bits 0..3 what it is, 3..64 the ticket of the task
+//!    8     8  started    nanoseconds of the monotonic clock, of a task that is STARTED or was
 //! ```
 //!
 //! | state    | the task                                       | goes to                                            |
 //! |----------|------------------------------------------------|----------------------------------------------------|
 //! | 0        | none yet                                       | PENDING                                            |
 //! | PENDING  | lies in the worker's connection, not begun     | STARTED by the worker, RECALLED by the pool        |
-//! | STARTED  | is the worker's until its result comes         | PENDING with another ticket, after that            |
+//! | STARTED  | is being run                                   | DONE by the worker, DOOMED by the pool             |
+//! | DONE     | has a result that the pool may not have heard  | PENDING with another ticket, after it has          |
+//! | DOOMED   | ran too long: the worker is killed in it       | PENDING with another ticket, for the next worker   |
 //! | RECALLED | is the pool's again; the worker skips it       | PENDING with another ticket, at once               |
 //!
-//! Both ways out of PENDING are a compare-and-swap, so a task is begun or recalled and never both; and whoever finds a
-//! dead worker reads here which task it had begun.
+//! Both ways out of PENDING are a compare-and-swap, so a task is begun or recalled and never both; and so are both ways
+//! out of STARTED: a kill for the time of one task never hits the next. Whoever finds a dead worker reads here which task
+//! it had begun.
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
@@ -52,7 +55,9 @@ const LANES_AT: usize = size_of::<Shared>();
 const PENDING: u64 = 1;
 const STARTED: u64 = 2;
 const RECALLED: u64 = 3;
-const TICKET: u32 = 2;
+const DONE: u64 = 4;
+const DOOMED: u64 = 5;
+const TICKET: u32 = 3;
 
 /// What everybody looks at.
 #[derive(Debug, Default)]
@@ -167,22 +172,33 @@ impl Slot {
     /// The worker begins a task; false = it was recalled.
     pub(super) fn start(&self, ticket: u64, now: u64) -> bool {
         self.started.store(now, Relaxed); // read only beside STARTED
-        self.leave_pending(ticket, STARTED)
+        self.change(ticket, PENDING, STARTED)
     }
 
     /// The pool takes a task back; false = the worker has begun it.
     pub(super) fn recall(&self, ticket: u64) -> bool {
-        self.leave_pending(ticket, RECALLED)
+        self.change(ticket, PENDING, RECALLED)
     }
 
-    fn leave_pending(&self, ticket: u64, to: u64) -> bool {
-        let pending = ticket << TICKET | PENDING;
-        self.state.compare_exchange(pending, ticket << TICKET | to, AcqRel, Acquire).is_ok()
+    /// The worker is done with a task; false = it is being killed for it.
+    pub(super) fn finish(&self, ticket: u64) -> bool {
+        self.change(ticket, STARTED, DONE)
+    }
+
+    /// The pool will kill the worker for this task; false = the task is done.
+    pub(super) fn doom(&self, ticket: u64) -> bool {
+        self.change(ticket, STARTED, DOOMED)
+    }
+
+    fn change(&self, ticket: u64, from: u64, to: u64) -> bool {
+        let (from, to) = (ticket << TICKET | from, ticket << TICKET | to);
+        self.state.compare_exchange(from, to, AcqRel, Acquire).is_ok()
     }
 
     /// When the task was begun; `None` = it was not.
     pub(super) fn started(&self, ticket: u64) -> Option<u64> {
-        let started = self.state.load(Acquire) == ticket << TICKET | STARTED;
+        let state = self.state.load(Acquire);
+        let started = state >> TICKET == ticket && matches!(state & !(!0 << TICKET), STARTED | DONE | DOOMED);
         started.then(|| self.started.load(Relaxed))
     }
 }

@@ -45,6 +45,14 @@ pub(super) fn live(start: Start) {
     }
 }
 
+/// The task was over its time, and the pool is about to kill this process.
+#[cold]
+fn wait_for_death() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
 struct Worker {
     connection: Connection,
     table: Table,
@@ -55,11 +63,14 @@ impl Worker {
     /// Runs tasks until the pool closes the connection, or is gone.
     fn work(&self) {
         for number in 1.. {
-            let received = self.connection.recv::<Order>();
-            self.lane.note_order();
-            let told = match received {
-                Ok(order) => self.run(order),
+            // The end of the connection is no order: by then the lane may be another worker's.
+            let told = match self.connection.recv::<Order>() {
+                Ok(order) => {
+                    self.lane.note_order();
+                    self.run(order)
+                }
                 Err(RecvError::HandlesLost { sent, received }) => {
+                    self.lane.note_order();
                     let message = RecvError::HandlesLost { sent, received }.to_string();
                     self.tell(&Reply::Unread { number, message })
                 }
@@ -79,6 +90,9 @@ impl Worker {
         }
         let outcome = task::run(call, payload);
         let nanoseconds = now().saturating_sub(began);
+        if !self.lane.slot(slot).finish(ticket) {
+            wait_for_death();
+        }
         match self.tell(&Reply::Done { slot, ticket, nanoseconds, outcome }) {
             Err(error) if !matches!(error, SendError::Closed) => {
                 let outcome = Outcome::Failed(Failure::Result(error.to_string()));

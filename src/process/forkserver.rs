@@ -7,8 +7,11 @@
 //! ```text
 //! this process → server   side u32, environment as KEY=VALUE NUL …
 //!                         with descriptors: socket, segment, directory, standard streams
-//! server → this process   pid i32, or minus errno
+//! server → this process   one byte when it is ready; then for each request pid i32, or minus errno
 //! ```
+//!
+//! A server that does not answer in time, because somebody stopped it or because it is wedged, is killed, and another is
+//! asked.
 //!
 //! A server may be killed after it made a copy and before it answered. So both share a word, which is 0 when a request
 //! is sent and in which the kernel notes the number of the copy as it makes it.
@@ -16,12 +19,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
 
 use ipc_pipe::Parts;
 use ipc_shm::{Descriptor, PerProcess, SharedMemory};
+use ipc_sync::Deadline;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
@@ -32,10 +37,11 @@ use parking_lot::Mutex;
 
 use super::builder::Builder;
 use super::child::Process;
+use super::error::TryJoinError;
 use super::exec::{hold, variable};
 use super::fork::{self, Surroundings};
 use super::image::Image;
-use super::pidfd::Pidfd;
+use super::pidfd::{Pidfd, wait_readable};
 use super::start::StartMethod;
 
 /// Socket, segment, directory, three streams.
@@ -44,8 +50,18 @@ const DESCRIPTORS: usize = 6;
 /// A packet cannot be longer than this with the usual limits of the kernel.
 const LONGEST: usize = 192 << 10;
 
+/// How long a server may take to prepare itself, and then for each copy; and to be gone when it was killed.
+const PREPARATION: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(2);
+const BURIAL: Duration = Duration::from_secs(1);
+
+/// How many servers are asked for one copy.
+const ATTEMPTS: usize = 2;
+
 struct Server {
     socket: OwnedFd,
+    /// It has said so.
+    ready: bool,
     note: SharedMemory,
     process: Process<()>,
 }
@@ -55,7 +71,8 @@ static PRELOAD: Mutex<Option<fn()>> = Mutex::new(None);
 
 /// Has `prepare` run once in the fork server before its first copy is made: what it loads every child has at once.
 ///
-/// It must not start threads. Takes effect if the server was not started yet.
+/// It must not start threads, and must return within a minute: a server that takes longer is given up. Takes effect if
+/// the server was not started yet.
 #[doc(alias = "set_forkserver_preload")]
 pub fn preload(prepare: fn()) {
     *PRELOAD.lock() = Some(prepare);
@@ -68,34 +85,38 @@ pub(crate) fn start(builder: &Builder, parts: &Parts) -> io::Result<(u32, Pidfd)
     let mut descriptors = vec![parts.socket.as_raw_fd(), parts.segment.as_raw_fd()];
     descriptors.extend(surroundings.directory.iter().map(AsRawFd::as_raw_fd));
     descriptors.extend(surroundings.streams.iter().flatten().map(AsRawFd::as_raw_fd));
-    let child = match ask(&packet, &descriptors) {
-        Err(error) if is_gone(&error) => ask(&packet, &descriptors)?,
-        answer => answer?,
-    };
-    let child = Pid::from_raw(child);
+    let child = Pid::from_raw(ask(&packet, &descriptors)?);
     Ok((child.as_raw() as u32, hold(child)?))
 }
 
-/// Asks the server, which is started if there is none, for a copy: the copy's number. If the server died, there is no
-/// copy, and another server can be asked.
+/// Asks the server, which is started if there is none, for a copy: the copy's number. If the server is of no use, and
+/// has made no copy, another one is asked.
 fn ask(packet: &[u8], descriptors: &[RawFd]) -> io::Result<i32> {
     let mut server = SERVER.get().lock();
-    let running = match server.take() {
-        Some(running) => running,
-        None => Server::start()?,
-    };
-    match running.ask(packet, descriptors) {
-        Err(error) if is_gone(&error) => running.bury().ok_or(error),
-        answer => {
-            *server = Some(running);
-            answer?
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for _ in 0..ATTEMPTS {
+        let mut running = match server.take() {
+            Some(running) => running,
+            None => Server::start()?,
+        };
+        match running.ask(packet, descriptors) {
+            Err(error) if is_of_no_use(&error) => match running.bury()? {
+                Some(copy) => return Ok(copy),
+                None => last = error,
+            },
+            answer => {
+                *server = Some(running);
+                return answer?;
+            }
         }
     }
+    Err(io::Error::new(last.kind(), format!("fork servers die or do not answer: {last}")))
 }
 
-/// Whether an error says that the server died.
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+/// Whether an error says that the server died, or that the time is up.
+fn is_of_no_use(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(error.kind(), BrokenPipe | ConnectionReset | WouldBlock | TimedOut)
 }
 
 impl Server {
@@ -108,30 +129,49 @@ impl Server {
         let note = SharedMemory::anonymous(size_of::<AtomicU32>()).map_err(io::Error::other)?;
         let args = (Descriptor::from(theirs), note.clone(), prepare);
         let process = builder.spawn(serve, args).map_err(io::Error::other)?;
-        Ok(Server { socket, note, process })
+        Ok(Server { socket, ready: false, note, process })
     }
 
     /// It does not answer any more: ends and reaps it. What it left is the number of a copy, if it made one: that is a
     /// whole child, and ours.
     #[cold]
-    fn bury(mut self) -> Option<i32> {
-        let _ = self.process.kill();
-        let _ = self.process.join();
-        let copy = self.note.atomic_u32(0).ok()?.load(SeqCst);
-        (copy != 0).then_some(copy as i32)
+    fn bury(mut self) -> io::Result<Option<i32>> {
+        self.process.kill()?;
+        if let Err(TryJoinError::StillRunning) = self.process.join_timeout(BURIAL) {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "a fork server does not end when it is killed",
+            ));
+        }
+        let copy = self.note.atomic_u32(0).map_err(io::Error::other)?.load(SeqCst);
+        Ok((copy != 0).then_some(copy as i32))
+    }
+
+    /// The next thing that it says.
+    fn hear<const LENGTH: usize>(&self, patience: Duration) -> io::Result<[u8; LENGTH]> {
+        if !wait_readable(self.socket.as_fd(), Deadline::after(patience))? {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut answer = [0; LENGTH];
+        match retry(|| nix::unistd::read(&self.socket, &mut answer))? {
+            length if length == LENGTH => Ok(answer),
+            _ => Err(io::ErrorKind::ConnectionReset.into()),
+        }
     }
 
     /// The outer error is that of the conversation, the inner one what the server met.
-    fn ask(&self, packet: &[u8], descriptors: &[RawFd]) -> io::Result<io::Result<i32>> {
+    fn ask(&mut self, packet: &[u8], descriptors: &[RawFd]) -> io::Result<io::Result<i32>> {
         self.note.atomic_u32(0).map_err(io::Error::other)?.store(0, SeqCst);
+        if !self.ready {
+            let [_] = self.hear(PREPARATION)?;
+            self.ready = true;
+        }
         let rights = [ControlMessage::ScmRights(descriptors)];
         let packet = [IoSlice::new(packet)];
-        retry(|| sendmsg::<()>(self.socket.as_raw_fd(), &packet, &rights, MsgFlags::MSG_NOSIGNAL, None))?;
-        let mut answer = [0; 4];
-        if retry(|| nix::unistd::read(&self.socket, &mut answer))? != answer.len() {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        let answer = i32::from_ne_bytes(answer);
+        // There is room: what was asked before has been answered.
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        retry(|| sendmsg::<()>(self.socket.as_raw_fd(), &packet, &rights, flags, None))?;
+        let answer = i32::from_ne_bytes(self.hear(ANSWER)?);
         Ok(if answer > 0 { Ok(answer) } else { Err(io::Error::from_raw_os_error(-answer)) })
     }
 }
@@ -169,6 +209,9 @@ fn serve((socket, note, prepare): (Descriptor, SharedMemory, Option<u64>)) {
         let prepare = unsafe { std::mem::transmute::<*const (), fn()>(code) };
         prepare();
     }
+    if say(&socket, &[0]).is_err() {
+        return;
+    }
     let (mut packet, mut environment) = (vec![0; LONGEST], Vec::new());
     while let Ok(Some((parts, surroundings))) = receive(&socket, &mut packet, &mut environment) {
         word.store(0, SeqCst); // mapped here by now: the kernel meets no fault that a kill could end
@@ -181,10 +224,14 @@ fn serve((socket, note, prepare): (Descriptor, SharedMemory, Option<u64>)) {
             Err(error) => -error.raw_os_error().unwrap_or(libc::EAGAIN),
         };
         drop((parts, surroundings));
-        if retry(|| nix::unistd::write(&socket, &answer.to_ne_bytes())).is_err() {
+        if say(&socket, &answer.to_ne_bytes()).is_err() {
             return;
         }
     }
+}
+
+fn say(socket: &OwnedFd, bytes: &[u8]) -> nix::Result<usize> {
+    retry(|| nix::unistd::write(socket, bytes))
 }
 
 /// What the next copy is given. Its `environment` is made the server's own if it is another one than that of the copy

@@ -40,15 +40,7 @@ impl Pidfd {
 
     /// Waits until the process has ended; false if it had not at `deadline`. It is not reaped.
     pub(crate) fn wait(&self, deadline: Deadline) -> io::Result<bool> {
-        loop {
-            let time = deadline.remaining().map(TimeSpec::from);
-            match ppoll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], time, None) {
-                Ok(0) if deadline.has_passed() => return Ok(false),
-                Ok(0) | Err(Errno::EINTR) => (),
-                Ok(_) => return Ok(true),
-                Err(errno) => return Err(errno.into()),
-            }
-        }
+        wait_readable(self.as_fd(), deadline)
     }
 
     /// Reaps the process, a child, if it has ended.
@@ -67,6 +59,19 @@ impl Pidfd {
             Ok(_) if info.si_code == libc::CLD_EXITED => Some(ExitStatus::exited(status)),
             Ok(_) => Some(ExitStatus::killed(status)),
             Err(_) => Some(ExitStatus::UNKNOWN),
+        }
+    }
+}
+
+/// Waits until there is something to be read, if only the end; false if there was not at `deadline`.
+pub(crate) fn wait_readable(descriptor: BorrowedFd<'_>, deadline: Deadline) -> io::Result<bool> {
+    loop {
+        let time = deadline.remaining().map(TimeSpec::from);
+        match ppoll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], time, None) {
+            Ok(0) if deadline.has_passed() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => (),
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno.into()),
         }
     }
 }

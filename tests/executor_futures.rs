@@ -63,6 +63,7 @@ for_each_kind! {
     shutdown_and_drop_inside_a_callback
     many_waits_for_the_same_futures
     a_progress_hook_that_panics_is_not_called_again
+    a_forked_copy_of_the_process_is_told_at_once
 }
 
 fn any_runtime_awaits_a_future(stage: Stage) {
@@ -256,4 +257,21 @@ fn a_progress_hook_that_panics_is_not_called_again(stage: Stage) {
     }
     drop(executor);
     assert_eq!(calls.load(SeqCst), 1);
+}
+
+/// It has none of the workers.
+fn a_forked_copy_of_the_process_is_told_at_once(stage: Stage) {
+    let (executor, busy) = stage.busy();
+    let waiting = executor.submit(double, 1);
+    let status = support::fork(|| {
+        let is_told = |outcome| matches!(outcome, Err(TaskError::NoWorker { .. }));
+        assert!(is_told(busy.result()) && is_told(waiting.result()) && !waiting.cancel());
+        assert!(is_told(block_on(executor.submit(double, 2)).0));
+        assert_eq!(as_completed([&busy, &waiting]).count(), 2);
+        executor.shutdown(ShutdownMode::Wait);
+    })
+    .wait();
+    assert_eq!(status, support::Status::Code(0));
+    stage.gate.set();
+    assert_eq!((busy.result(), waiting.result()), (Ok(0), Ok(2)));
 }

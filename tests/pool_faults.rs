@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use multiprocess::{Lock, Pool, Process, Sender, StartMethod, TaskError, Value, active_children, simplex};
+use multiprocess::{
+    Lock, Pool, Process, ReturnWhen, Sender, StartMethod, TaskError, Value, active_children, simplex,
+    wait_futures,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use support::{Rng, procfs, until};
 
@@ -462,4 +465,45 @@ fn time_limit_hits_no_bystander() {
         bystanders.into_iter().for_each(|bystander| assert_eq!(bystander.get(), Ok(5)));
     }
     assert!(killed > 0);
+}
+
+/// Workers are ended at the exit of a program that left its pool alone. That is not the tasks' fault.
+#[test]
+fn no_callback_is_called_at_exit() {
+    let _test = test(60);
+    let called = Value::new(0u32).unwrap();
+    let body = |called: Value<u32>| {
+        let pool = Pool::new(2).unwrap();
+        assert_eq!(pool.apply(|x: u32| x, 5), Ok(5));
+        let on_error = move |_| _ = called.fetch_add(1);
+        pool.apply_async_with(|()| std::thread::sleep(Duration::MAX), (), |()| (), on_error);
+        std::mem::forget(pool);
+        // The exit takes a while: it waits for this one.
+        let slow = |()| std::thread::sleep(Duration::from_millis(300));
+        std::mem::forget(Process::spawn(slow, ()).unwrap());
+    };
+    Process::spawn(body, called.clone()).unwrap().join().unwrap();
+    assert_eq!(called.get(), 0);
+}
+
+/// It has none of the workers.
+#[test]
+fn a_forked_copy_of_the_parent_is_told_at_once() {
+    let _test = test(60);
+    let pool = Pool::new(2).unwrap();
+    let pending = pool.apply_async(|()| std::thread::sleep(Duration::MAX), ());
+    let future = pool.apply_async(|()| std::thread::sleep(Duration::MAX), ()).into_future();
+    let mut results = pool.imap(|x: u32| x, 0..1000);
+    assert_eq!(pool.pids().len(), 2);
+    let status = support::fork(move || {
+        let is_told = |outcome: Result<(), TaskError>| matches!(outcome, Err(TaskError::NoWorker { .. }));
+        assert!(is_told(pending.get()) && !pending.cancel());
+        assert_eq!(wait_futures(&[&future], ReturnWhen::AllCompleted).not_done.len(), 1);
+        assert!(is_told(future.result()) && !future.running());
+        assert!(results.any(|result| result.is_err()));
+        assert!(is_told(pool.apply(|()| (), ())));
+        drop(pool);
+    })
+    .wait();
+    assert_eq!(status, support::Status::Code(0));
 }

@@ -49,6 +49,8 @@ for_each_method! {
     grandchildren_and_names
     streams_and_environment_are_as_asked
     directory_and_streams_are_those_of_now
+    a_large_environment_arrives
+    a_name_with_a_nul_is_refused
     daemons_die_with_their_parent
     many_at_once_and_no_zombie
     the_default_is_set_once
@@ -194,6 +196,29 @@ fn directory_and_streams_are_those_of_now(method: u32) {
     ours.read_exact(&mut said).unwrap();
     assert_eq!(&said, b"out err");
     std::env::set_current_dir("/").unwrap();
+}
+
+fn a_large_environment_arrives(method: u32) {
+    let (count, text) = (20, "x".repeat(32 << 10));
+    let look = |count| (0..count).map(|n| std::env::var(format!("LARGE_{n}")).unwrap().len()).sum::<usize>();
+    for _ in 0..2 {
+        let mut builder = Process::builder().start_method(with(method));
+        for n in 0..count {
+            builder = builder.env(format!("LARGE_{n}"), &text);
+        }
+        assert_eq!(builder.spawn(look, count).unwrap().join().unwrap(), 20 * text.len());
+        let mut small = Process::builder().start_method(with(method));
+        small = small.env("LARGE_0", "y");
+        assert_eq!(small.spawn(look, 1).unwrap().join().unwrap(), 1);
+    }
+}
+
+fn a_name_with_a_nul_is_refused(method: u32) {
+    let start = |name: &str| Process::builder().name(name).start_method(with(method)).spawn(|x: u32| x, 5);
+    let error = start("a\0b").unwrap_err();
+    assert!(matches!(error.reason(), SpawnFailure::Io(_)), "{error:?}");
+    assert!(error.to_string().contains("NUL"), "{error}");
+    assert_eq!(start("ab").unwrap().join().unwrap(), 5);
 }
 
 fn daemons_die_with_their_parent(method: u32) {

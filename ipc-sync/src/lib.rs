@@ -113,7 +113,7 @@ pub use lock::{Lock, LockError, LockGuard, TryLockError};
 pub use me::Me;
 pub use place::{NamedError, Place, Primitive};
 pub use primitive::{full_fence, processor};
-pub use process::forked;
+pub use process::{Birth, Copies};
 pub use raw_lock::{Acquired, RawLock, RawLockError};
 pub use reentrant_lock::{ReentrantGuard, ReentrantLock};
 pub use registry::{Registry, RegistryError};

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use ipc_shm::fork;
 
@@ -21,13 +22,16 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn of_this_thread() -> Identity {
-        let start = match stat("/proc/thread-self/stat") {
+        // SAFETY: gettid takes nothing and cannot fail.
+        let (tid, pid) = (unsafe { libc::gettid() } as u32, std::process::id());
+        let start = || match stat("/proc/thread-self/stat") {
             Look::There(stat) => stat.start,
             Look::Gone | Look::Unknown => 0,
         };
-        // SAFETY: gettid takes nothing and cannot fail.
-        let tid = unsafe { libc::gettid() } as u32;
-        Identity { namespace: own_namespace(), pid: std::process::id(), tid, start }
+        // Between two looks at the clock that fall in one tick there is no other start.
+        let known =
+            (tid == pid).then(|| BEGUN.load(Relaxed)).filter(|begun| *begun != 0 && *begun == ticks());
+        Identity { namespace: own_namespace(), pid, tid, start: known.unwrap_or_else(start) }
     }
 
     /// Asks /proc. `None` = it cannot tell: another namespace, no /proc, no free descriptor, start time unknown.
@@ -125,12 +129,30 @@ fn has_gone(pid: u32, tid: u32) -> bool {
 }
 
 /// Which numbers this process sees in /proc: those of its PID namespace, and times of start shifted by its time namespace.
-/// 0 = unknown. Not kept: a forked child may live in other ones.
+/// 0 = unknown. Kept only as far as [`Copies`] told it: a forked child may live in other ones.
 fn own_namespace() -> u32 {
-    let inode = |kind| fs::metadata(format!("/proc/self/ns/{kind}")).map_or(0, |status| status.ino() as u32);
-    match inode("pid") {
+    match NAMESPACE.load(Relaxed) {
+        0 => namespace("pid", "time"),
+        known => known,
+    }
+}
+
+fn namespace(pid: &str, time: &str) -> u32 {
+    let inode = |name| fs::metadata(format!("/proc/self/ns/{name}")).map_or(0, |status| status.ino() as u32);
+    match inode(pid) {
         0 => 0,
-        pid => (pid.wrapping_mul(0x9e37_79b1) ^ inode("time")).max(1), // both are numbers near 2^32
+        pid => (pid.wrapping_mul(0x9e37_79b1) ^ inode(time)).max(1), // both are numbers near 2^32
+    }
+}
+
+/// The clock by which /proc tells when a thread began, in its ticks.
+fn ticks() -> u64 {
+    const TICK: i64 = 10_000_000; // USER_HZ is 100
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills in the structure.
+    match unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) } {
+        0 => time.tv_sec as u64 * 100 + (time.tv_nsec / TICK) as u64,
+        _ => 0,
     }
 }
 
@@ -142,14 +164,58 @@ pub(crate) fn geteuid() -> u32 {
 
 static IN_CHILD: OnceLock<fn()> = OnceLock::new();
 
-/// Does what follows a fork in the child, for one that `fork` of the C library did not make.
+/// What a copy was told of its identity; 0 = nothing.
+static NAMESPACE: AtomicU32 = AtomicU32::new(0);
+/// A tick of the clock before it began.
+static BEGUN: AtomicU64 = AtomicU64::new(0);
+
+/// Who copies this process again and again, by a system call and not by `fork` of the C library, and tells the copies what
+/// each would have to ask /proc for: that takes longer than all else in a short life.
 #[doc(hidden)]
-pub fn forked() {
-    fork::forked();
-    in_child();
+#[derive(Debug)]
+pub struct Copies {
+    namespace: u32,
+}
+
+impl Copies {
+    /// This process will not choose other namespaces for its children from here on.
+    pub fn new() -> Copies {
+        Copies { namespace: namespace("pid_for_children", "time_for_children") }
+    }
+
+    /// To be called right before each copy is made: what it is to be told.
+    pub fn begin(&self) -> Birth {
+        Birth { namespace: self.namespace, begun: ticks() }
+    }
+}
+
+/// What a copy is told.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Birth {
+    namespace: u32,
+    begun: u64,
+}
+
+impl Birth {
+    /// Does what follows a fork in the child.
+    pub fn forked(&self) {
+        fork::forked();
+        in_child();
+        NAMESPACE.store(self.namespace, Relaxed);
+        BEGUN.store(self.begun, Relaxed);
+    }
+}
+
+impl Default for Copies {
+    fn default() -> Copies {
+        Copies::new()
+    }
 }
 
 extern "C" fn in_child() {
+    NAMESPACE.store(0, Relaxed);
+    BEGUN.store(0, Relaxed);
     IN_CHILD.get().inspect(|handler| handler());
 }
 
@@ -159,5 +225,26 @@ pub(crate) fn watch_forks(handler: fn()) {
     if IN_CHILD.set(handler).is_ok() {
         // SAFETY: it only touches what `handler` touches, which is async-signal-safe.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that began and ended its look within one tick began in that tick.
+    #[test]
+    fn clock_and_proc_agree() {
+        let agree = || {
+            let before = ticks();
+            let look = || match stat("/proc/thread-self/stat") {
+                Look::There(stat) => (stat.start, ticks()),
+                Look::Gone | Look::Unknown => (0, ticks()),
+            };
+            let (start, after) = std::thread::spawn(look).join().unwrap();
+            (before == after).then_some(start == before)
+        };
+        let seen: Vec<bool> = (0..1000).filter_map(|_| agree()).collect();
+        assert!(seen.len() > 100 && seen.iter().all(|agreed| *agreed), "{} looks", seen.len());
     }
 }

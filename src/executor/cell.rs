@@ -17,11 +17,12 @@ use std::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, LazyLock};
 use std::task::Waker;
 
-use ipc_sync::{Deadline, Patience};
+use ipc_sync::{Deadline, Patience, forks};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::error::TaskError;
 use super::gathering::Gathering;
+use crate::process::is_leaving;
 
 pub(crate) const PENDING: u32 = 0;
 pub(crate) const RUNNING: u32 = 1;
@@ -67,6 +68,8 @@ pub(crate) struct Cell<R> {
     changed: Condvar,
     /// Who runs it, and what it calls the task.
     helper: Option<(Arc<dyn Helper>, u64)>,
+    /// In a copy of this process by fork nobody will settle it.
+    forks: u32,
 }
 
 struct Inner<R> {
@@ -133,7 +136,7 @@ impl<R> Cell<R> {
             calling: false,
         };
         let (inner, changed) = (Mutex::new(inner), Condvar::new());
-        Cell { state: AtomicU32::new(PENDING), inner, changed, helper }
+        Cell { state: AtomicU32::new(PENDING), inner, changed, helper, forks: forks() }
     }
 
     pub(crate) fn state(&self) -> u32 {
@@ -142,6 +145,7 @@ impl<R> Cell<R> {
 
     pub(crate) fn is_running(&self) -> bool {
         match (self.state(), &self.helper) {
+            _ if self.is_lost() => false,
             (PENDING, Some((helper, ticket))) => helper.has_begun(*ticket) && self.state() == PENDING,
             (state, _) => state == RUNNING,
         }
@@ -149,6 +153,11 @@ impl<R> Cell<R> {
 
     pub(crate) fn is_settled(&self) -> bool {
         self.state() >= FINISHED
+    }
+
+    /// Whether this is a copy that a forked process has, and that stays as it is. Its lock may be held for ever.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.forks != forks() && !self.is_settled()
     }
 
     /// PENDING to RUNNING; false = it was cancelled.
@@ -174,6 +183,9 @@ impl<R> Cell<R> {
 
     /// PENDING to CANCELLED; true = it is cancelled now.
     pub(crate) fn cancel(&self) -> bool {
+        if self.is_lost() {
+            return false;
+        }
         let recalled = |(helper, ticket): &(Arc<dyn Helper>, u64)| helper.recall(*ticket);
         if self.state() == PENDING && self.helper.as_ref().is_none_or(recalled) {
             self.cancel_now();
@@ -204,9 +216,13 @@ impl<R> Cell<R> {
         }
     }
 
-    /// Runs the callbacks in order, those included that are added meanwhile.
+    /// Runs the callbacks in order, those included that are added meanwhile. None at the program's exit: what they would
+    /// be told is that exit itself.
     fn call_back(&self) {
         while let Some(callback) = self.next_callback() {
+            if is_leaving() {
+                continue;
+            }
             if let Some(ready) = callback() {
                 call(ready);
             }
@@ -222,6 +238,9 @@ impl<R> Cell<R> {
 
     /// Keeps `callback` until the cell is settled; runs it now if that is past.
     pub(crate) fn add_callback(&self, callback: Callback) {
+        if self.is_lost() {
+            return;
+        }
         let mut inner = self.inner.lock();
         inner.callbacks.push_back(callback);
         if self.is_settled() && !inner.calling {
@@ -233,6 +252,9 @@ impl<R> Cell<R> {
 
     /// Has `waker` woken when the cell is settled; false = it is.
     pub(crate) fn register(&self, waker: &Waker) -> bool {
+        if self.is_lost() {
+            return false;
+        }
         let mut inner = self.inner.lock();
         if self.is_settled() {
             return false;
@@ -246,6 +268,9 @@ impl<R> Cell<R> {
 
     /// Tells `gathering` once the cell is settled, or now if it is.
     pub(crate) fn watch(&self, gathering: &Arc<Gathering>, index: usize) {
+        if self.is_lost() {
+            return gathering.add(index);
+        }
         let mut inner = self.inner.lock();
         if self.is_settled() {
             drop(inner);
@@ -257,11 +282,17 @@ impl<R> Cell<R> {
 
     /// Takes that back.
     pub(crate) fn unwatch(&self, gathering: &Arc<Gathering>) {
+        if self.is_lost() {
+            return;
+        }
         self.inner.lock().watchers.retain(|(known, _)| !Arc::ptr_eq(known, gathering));
     }
 
     /// The outcome of a settled cell. An error stays for those who ask later.
     pub(crate) fn take(&self) -> Result<R, TaskError> {
+        if self.is_lost() {
+            return Err(TaskError::in_a_copy());
+        }
         let mut inner = self.inner.lock();
         match &inner.outcome {
             Some(Err(error)) => Err(error.clone()),
@@ -271,14 +302,17 @@ impl<R> Cell<R> {
 
     /// The error of a settled cell, if it has one.
     pub(crate) fn error(&self) -> Option<TaskError> {
+        if self.is_lost() {
+            return Some(TaskError::in_a_copy());
+        }
         self.inner.lock().outcome.as_ref()?.as_ref().err().cloned()
     }
 }
 
 impl<R: Send> Cell<R> {
-    /// Waits until the cell is settled; false = the time was up before.
+    /// Waits until the cell is settled, or nobody can; false = the time was up before.
     pub(crate) fn wait(&self, until: Deadline) -> bool {
-        self.is_settled() || wait_in(self, self.helper(), until)
+        self.is_settled() || self.is_lost() || wait_in(self, self.helper(), until)
     }
 }
 

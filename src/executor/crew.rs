@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 
-use ipc_sync::Patience;
+use ipc_shm::fork;
+use ipc_sync::{Patience, forks};
 use parking_lot::{Condvar, Mutex};
 
 use super::error::TaskError;
@@ -25,6 +26,8 @@ pub(crate) struct Crew {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     size: usize,
+    /// A copy of this process by fork has none of the threads.
+    forks: u32,
 }
 
 #[derive(Default)]
@@ -45,7 +48,8 @@ struct Queue {
 impl Crew {
     pub(crate) fn new(size: usize) -> io::Result<Crew> {
         listen();
-        let crew = Crew { shared: Arc::default(), threads: Mutex::default(), size };
+        fork::watch();
+        let crew = Crew { shared: Arc::default(), threads: Mutex::default(), size, forks: forks() };
         for number in 1..=size {
             let shared = Arc::clone(&crew.shared);
             let thread = thread::Builder::new().name(format!("executor-{number}"));
@@ -67,6 +71,10 @@ impl Crew {
 
     pub(crate) fn submit<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Future<R> {
         let (promise, future) = promise();
+        if self.is_copy() {
+            future.refuse(TaskError::in_a_copy());
+            return future;
+        }
         let task = move || {
             if promise.start() {
                 promise.finish(run(work));
@@ -77,6 +85,10 @@ impl Crew {
             drop(task);
         }
         future
+    }
+
+    fn is_copy(&self) -> bool {
+        self.forks != forks()
     }
 
     /// Many calls as one task; a panic is the error of its own call.
@@ -90,12 +102,18 @@ impl Crew {
 
     /// No task is taken from now on; those that are here will run.
     pub(crate) fn close(&self) {
+        if self.is_copy() {
+            return;
+        }
         self.shared.queue.lock().closed = true;
         self.shared.filled.notify_all();
     }
 
     /// Cancels what was not started.
     pub(crate) fn cancel_pending(&self) {
+        if self.is_copy() {
+            return;
+        }
         let tasks = {
             let mut queue = self.shared.queue.lock();
             self.shared.waiting.store(0, Relaxed);
@@ -106,7 +124,7 @@ impl Crew {
 
     /// Waits until the threads of a closed crew have ended; one of them does not wait for itself and the others.
     pub(crate) fn join(&self) {
-        if OF.get() == Arc::as_ptr(&self.shared).addr() {
+        if OF.get() == Arc::as_ptr(&self.shared).addr() || self.is_copy() {
             return;
         }
         for thread in self.threads.lock().drain(..) {

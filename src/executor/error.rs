@@ -60,6 +60,14 @@ pub enum TaskError {
     Taken,
 }
 
+impl TaskError {
+    /// Of a task whose workers belong to the process that this one was copied from.
+    pub(crate) fn in_a_copy() -> TaskError {
+        let message = "this process is a forked copy of the one that has them".to_owned();
+        TaskError::NoWorker { message }
+    }
+}
+
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -87,14 +87,15 @@ impl<R> Future<R> {
     ///
     /// [`NotDone`].
     pub fn try_exception(&self) -> Result<Option<TaskError>, NotDone> {
-        if self.done() { Ok(self.cell.error()) } else { Err(NotDone) }
+        if self.done() || self.cell.is_lost() { Ok(self.cell.error()) } else { Err(NotDone) }
     }
 }
 
 impl<R: Send + 'static> Future<R> {
     /// Waits for the result, and takes it.
     ///
-    /// Blocks until the task is done; a worker that dies makes it done.
+    /// Blocks until the task is done; a worker that dies makes it done. In a forked copy of this process, which has no
+    /// workers, what was not done is an error at once.
     ///
     /// # Errors
     ///
@@ -161,7 +162,8 @@ impl<R: Send + 'static> Future<R> {
     /// it is past. Callbacks run in the order they were added, and a panic in one is reported on standard error and stops no
     /// other.
     ///
-    /// They run where results are collected: one that blocks keeps back the others.
+    /// They run where results are collected: one that blocks keeps back the others. At the exit of the program none is
+    /// called any more.
     pub fn add_done_callback(&self, callback: impl FnOnce(&Future<R>) + Send + 'static) {
         let future = Arc::downgrade(&self.cell);
         self.cell.add_callback(Box::new(move || {

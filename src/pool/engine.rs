@@ -89,19 +89,24 @@ impl Engine {
         }
     }
 
+    /// Whether this process is a copy of the pool's.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.forks != forks()
+    }
+
     pub(crate) fn workers(&self) -> usize {
         self.workers
     }
 
     /// The numbers of the worker processes that there are now.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        if self.forks == forks() { self.state.lock().pids() } else { Vec::new() }
+        if self.is_copy() { Vec::new() } else { self.state.lock().pids() }
     }
 
     /// Takes tasks in, those that `fill` adds. They are given to workers before this returns, as far as there is room.
     pub(crate) fn submit<T>(&self, fill: impl FnOnce(&mut Intake<'_>) -> T) -> T {
         let mut finished = Finished::default();
-        if self.forks != forks() {
+        if self.is_copy() {
             return fill(&mut Intake { state: None, limited: false, finished: &mut finished });
         }
         let mut state = self.state.lock();
@@ -118,7 +123,7 @@ impl Engine {
 
     /// Takes back all of these that have not begun, or none. True = none of them will ever run.
     pub(crate) fn recall(&self, tickets: std::ops::RangeInclusive<u64>) -> bool {
-        if self.forks != forks() {
+        if self.is_copy() {
             return false;
         }
         let mut finished = Finished::default();
@@ -129,7 +134,7 @@ impl Engine {
 
     /// Whether a worker is at the task.
     pub(crate) fn has_begun(&self, ticket: u64) -> bool {
-        self.state.lock().has_begun(ticket)
+        !self.is_copy() && self.state.lock().has_begun(ticket)
     }
 
     /// Takes back everything that has not begun and that nobody waits for any more.
@@ -156,12 +161,12 @@ impl Engine {
 
     /// Whether it takes tasks.
     pub(crate) fn is_open(&self) -> bool {
-        self.forks == forks() && self.state.lock().is_open()
+        !self.is_copy() && self.state.lock().is_open()
     }
 
     /// Waits until a closed or terminated pool has nothing left, neither tasks nor workers; false = the time was up.
     pub(crate) fn join(&self, until: Deadline) -> bool {
-        if self.forks != forks() {
+        if self.is_copy() {
             return true;
         }
         while !self.end.is_done() && !until.has_passed() {
@@ -171,7 +176,7 @@ impl Engine {
     }
 
     fn change(&self, change: impl FnOnce(&mut State, &mut Finished)) {
-        if self.forks != forks() {
+        if self.is_copy() {
             return;
         }
         let mut finished = Finished::default();
@@ -196,7 +201,7 @@ impl Engine {
     /// Works for the pool, or sleeps, until `seat` has what it waits for, or the time is up. It may return early.
     pub(crate) fn attend(&self, seat: &dyn Seat, until: Deadline) {
         let me = Me::get().map_or(0, |me| me.token());
-        if me == 0 || self.forks != forks() {
+        if me == 0 || self.is_copy() {
             return seat.sleep(until.min(Deadline::after(BACKSTOP)));
         }
         if self.conductor.load(Relaxed) == me {
@@ -253,7 +258,8 @@ impl Engine {
     fn start_workers(&self, state: &mut State, finished: &mut Finished) {
         let Some(engine) = self.this.upgrade() else { return };
         let start = move || while engine.start_worker() {};
-        let starter = without_signals(|| thread::Builder::new().name("pool starter".into()).spawn(start));
+        let starter =
+            servant::without_signals(|| thread::Builder::new().name("pool starter".into()).spawn(start));
         if let Err(error) = starter {
             state.no_starter(&error, finished);
         }
@@ -418,8 +424,7 @@ impl Intake<'_> {
         match &mut self.state {
             Some(state) => state.submit(job, self.finished),
             None => {
-                let message = "this process is a forked copy of the one that has them".to_owned();
-                job.done.complete(Err(TaskError::NoWorker { message }));
+                job.done.complete(Err(TaskError::in_a_copy()));
             }
         }
     }
@@ -481,7 +486,7 @@ impl Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        if self.engine.forks != forks() {
+        if self.engine.is_copy() {
             return std::mem::forget(self.thread.take());
         }
         if *self.left_alone.get_mut() {

@@ -72,6 +72,10 @@ where
 
     /// The results of the next chunk; `None` = there are no more.
     pub(super) fn next_piece(&mut self) -> Option<Piece<R>> {
+        if self.taken < self.submitted && self.engine.is_copy() {
+            self.taken = self.submitted;
+            return Some(Piece::None(TaskError::in_a_copy(), 1));
+        }
         self.feed();
         if self.taken == self.submitted {
             return None;

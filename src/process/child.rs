@@ -128,6 +128,10 @@ impl<R> Process<R> {
         if is_daemon() {
             return Err(SpawnFailure::Daemon);
         }
+        if builder.name.as_ref().is_some_and(|name| name.contains('\0')) {
+            let error = "the name of a process cannot hold a NUL";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error).into());
+        }
         let call = Call::new(f).ok_or(SpawnFailure::NotInExecutable)?;
         let program = Identity::own()?;
         let lifeline = builder.daemon.then(lifeline::reading_end).transpose()?.map(Descriptor::from);

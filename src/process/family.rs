@@ -8,6 +8,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -195,9 +196,17 @@ fn retain_living(children: &mut Vec<Child>) {
     children.retain(|child| child.exit_status().is_none());
 }
 
+static LEAVING: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is at its normal exit, and its daemons are being ended.
+pub(crate) fn is_leaving() -> bool {
+    LEAVING.load(Relaxed)
+}
+
 /// At the normal exit of this process: daemons are asked to end, the others are waited for. What is still there
 /// of the daemons dies with us; see `lifeline`.
 extern "C" fn leave() {
+    LEAVING.store(true, SeqCst); // before anybody can see one of them end
     let Some(mut children) = CHILDREN.get().try_lock() else { return };
     retain_living(&mut children);
     let (daemons, others): (Vec<_>, Vec<_>) = children.drain(..).partition(Child::is_daemon);

@@ -10,6 +10,7 @@ use std::process::exit;
 use std::sync::atomic::AtomicU32;
 
 use ipc_pipe::{Connection, Parts};
+use ipc_sync::Copies;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -147,8 +148,8 @@ pub(crate) fn set_environment(environment: BTreeMap<OsString, OsString>) {
 ///
 /// The kernel writes the copy's number to `note` within the system call that makes the copy: who is killed at whatever
 /// instruction has noted it or has made none.
-pub(crate) fn fork_for_parent(note: &AtomicU32) -> io::Result<Option<Pid>> {
-    let list = RobustList::of_this_thread();
+pub(crate) fn fork_for_parent(note: &AtomicU32, copies: &Copies) -> io::Result<Option<Pid>> {
+    let (list, birth) = (RobustList::of_this_thread(), copies.begin());
     let (flags, number) = match list.thread_number() {
         Some(at) => (libc::CLONE_CHILD_SETTID, at),
         None => (0, std::ptr::null_mut()),
@@ -163,7 +164,7 @@ pub(crate) fn fork_for_parent(note: &AtomicU32) -> io::Result<Option<Pid>> {
         return Ok(Some(Pid::from_raw(child as i32)));
     }
     list.register();
-    ipc_sync::forked();
+    birth.forked();
     Ok(None)
 }
 

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! this process → server   side u32, environment as KEY=VALUE NUL …
-//!                         with descriptors: socket, segment, directory, standard streams
+//!                         with descriptors: socket, segment, directory, standard streams, and a file of the
+//!                         environment if it is too long for a packet
 //! server → this process   one byte when it is ready; then for each request pid i32, or minus errno
 //! ```
 //!
@@ -18,7 +19,8 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IoSlice, IoSliceMut};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -26,8 +28,9 @@ use std::time::Duration;
 
 use ipc_pipe::Parts;
 use ipc_shm::{Descriptor, PerProcess, SharedMemory};
-use ipc_sync::Deadline;
+use ipc_sync::{Copies, Deadline};
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
     socketpair,
@@ -47,8 +50,11 @@ use super::start::StartMethod;
 /// Socket, segment, directory, three streams.
 const DESCRIPTORS: usize = 6;
 
-/// A packet cannot be longer than this with the usual limits of the kernel.
-const LONGEST: usize = 192 << 10;
+/// Longer environments travel in a file: the usual limit of a packet is thrice this.
+const LONGEST: usize = 64 << 10;
+
+/// Bytes of a packet.
+const PACKET: usize = size_of::<u32>() + LONGEST;
 
 /// How long a server may take to prepare itself, and then for each copy; and to be gone when it was killed.
 const PREPARATION: Duration = Duration::from_secs(60);
@@ -81,10 +87,12 @@ pub fn preload(prepare: fn()) {
 /// Has the server make a child that runs what it finds behind `parts`.
 pub(crate) fn start(builder: &Builder, parts: &Parts) -> io::Result<(u32, Pidfd)> {
     let surroundings = Surroundings::all(builder)?;
-    let packet = encode(parts.side, &surroundings)?;
+    let mut packet = encode(parts.side, &surroundings)?;
+    let file = if packet.len() > PACKET { Some(in_file(packet.split_off(size_of::<u32>()))?) } else { None };
     let mut descriptors = vec![parts.socket.as_raw_fd(), parts.segment.as_raw_fd()];
     descriptors.extend(surroundings.directory.iter().map(AsRawFd::as_raw_fd));
     descriptors.extend(surroundings.streams.iter().flatten().map(AsRawFd::as_raw_fd));
+    descriptors.extend(file.iter().map(AsRawFd::as_raw_fd));
     let child = Pid::from_raw(ask(&packet, &descriptors)?);
     Ok((child.as_raw() as u32, hold(child)?))
 }
@@ -192,13 +200,16 @@ fn encode(side: u32, surroundings: &Surroundings) -> io::Result<Vec<u8>> {
         let variable = variable(key, value)?;
         packet.extend(variable.as_bytes_with_nul());
     }
-    if packet.len() > LONGEST {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the environment is too large for a fork server",
-        ));
-    }
     Ok(packet)
+}
+
+/// A file without a name, from its beginning.
+#[cold]
+fn in_file(bytes: Vec<u8>) -> io::Result<File> {
+    let mut file = File::from(memfd_create(c"environment", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(&bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// The life of the server: until the other end of its socket is gone.
@@ -212,10 +223,10 @@ fn serve((socket, note, prepare): (Descriptor, SharedMemory, Option<u64>)) {
     if say(&socket, &[0]).is_err() {
         return;
     }
-    let (mut packet, mut environment) = (vec![0; LONGEST], Vec::new());
+    let (copies, mut packet, mut environment) = (Copies::new(), vec![0; PACKET], Vec::new());
     while let Ok(Some((parts, surroundings))) = receive(&socket, &mut packet, &mut environment) {
         word.store(0, SeqCst); // mapped here by now: the kernel meets no fault that a kill could end
-        let answer = match fork::fork_for_parent(word) {
+        let answer = match fork::fork_for_parent(word, &copies) {
             Ok(Some(child)) => child.as_raw(),
             Ok(None) => {
                 drop((socket, note));
@@ -241,7 +252,7 @@ fn receive(
     packet: &mut [u8],
     environment: &mut Vec<u8>,
 ) -> io::Result<Option<(Parts, Surroundings)>> {
-    let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS]);
+    let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS + 1]);
     let mut slices = [IoSliceMut::new(packet)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = loop {
@@ -263,11 +274,16 @@ fn receive(
 /// `None` = the other end is gone, or is not what we know.
 fn decode(
     packet: &[u8],
-    descriptors: Vec<OwnedFd>,
+    mut descriptors: Vec<OwnedFd>,
     environment: &mut Vec<u8>,
 ) -> Option<(Parts, Surroundings)> {
-    let (side, wanted) = packet.split_first_chunk()?;
+    let (side, mut wanted) = packet.split_first_chunk()?;
     let side = u32::from_ne_bytes(*side);
+    let mut long = Vec::new();
+    if descriptors.len() > DESCRIPTORS {
+        File::from(descriptors.pop()?).read_to_end(&mut long).ok()?;
+        wanted = &long;
+    }
     let descriptors: [OwnedFd; DESCRIPTORS] = descriptors.try_into().ok()?;
     let [socket, segment, directory, input, output, error] = descriptors;
     if wanted != environment {

@@ -36,6 +36,7 @@ pub use child::Process;
 pub use current::{CurrentProcess, cpu_count, current_process};
 pub use entry::{init, test_entry};
 pub use error::{JoinError, SpawnError, SpawnFailure, TryJoinError};
+pub(crate) use family::is_leaving;
 pub use family::{Child, active_children};
 pub use forkserver::preload;
 pub(crate) use image::Image;

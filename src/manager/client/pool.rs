@@ -228,10 +228,12 @@ impl Links {
             }
         }
         *abandoned = still;
-        if let (false, Some(link)) = (owed.is_empty(), idle.pop()) {
-            let requests = owed.drain(..).chain([plain(Op::Abandon, 0)]);
-            requests.for_each(|request| _ = link.try_send_bytes(&request));
-            abandoned.push(link);
+        if !owed.is_empty() {
+            if let Some(link) = idle.pop() {
+                let requests = owed.drain(..).chain([plain(Op::Abandon, 0)]);
+                requests.for_each(|request| _ = link.try_send_bytes(&request));
+                abandoned.push(link);
+            }
         }
         if let Some(link) = idle.last() {
             while let Some(object) = releases.pop() {

@@ -28,8 +28,8 @@ const SAVER: u64 = 1;
 /// Newcomers that are let in at once.
 const CROWD: usize = 16;
 
-/// Busy turns between two looks at everything else: newcomers, cold links, timers.
-const BUSY_TURNS: u64 = 64;
+/// Turns between two looks at everything else: newcomers, cold links, timers.
+const UNTIL_LOOK: u64 = 64;
 
 /// Turns in which nothing comes after which a link is cold.
 const SILENCE: u64 = 1024;
@@ -55,6 +55,8 @@ pub(super) struct Turns {
     untidy: bool,
     /// Counts turns.
     now: u64,
+    /// The turn in which it looked at everything else last.
+    looked: u64,
     /// The processor on which the last client was seen.
     processor: u32,
     pub(super) frame_time: Duration,
@@ -78,6 +80,7 @@ impl Turns {
             patience: Patience::default(),
             untidy: false,
             now: 0,
+            looked: 0,
             processor: u32::MAX,
             frame_time: FRAME_TIME,
         })
@@ -97,7 +100,8 @@ impl Turns {
             self.now += 1;
             if !self.turn() {
                 self.rest()?;
-            } else if self.now % BUSY_TURNS == 0 {
+            }
+            if self.now - self.looked >= UNTIL_LOOK {
                 self.look_around()?;
             }
         }
@@ -320,6 +324,7 @@ impl Turns {
 
     /// Does what its time has come for.
     fn keep_time(&mut self) -> io::Result<()> {
+        self.looked = self.now;
         self.state.run_timers();
         if !self.blocked.is_empty() {
             let blocked = std::mem::take(&mut self.blocked);

@@ -1,5 +1,7 @@
 //! What each request does, and what it leaves.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use super::*;
 
 #[test]
@@ -363,4 +365,28 @@ fn batches_are_answered_one_by_one() {
     let [done, failed] = [Answer::Done as u8, Answer::Failed as u8];
     assert_eq!(codes, [done, done, failed, failed, done], "what has no room is not done");
     assert_eq!(number(&answers[4][1..]), 1, "it was not removed");
+}
+
+#[test]
+fn who_asks_all_the_time_holds_up_nobody() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let (busy, waiter) = (server.client(), server.client());
+    let event = waiter.create(Kind::Event, b"");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                busy.ask(Op::EventIsSet, event, |_| ());
+            }
+        });
+        for _ in 0..5 {
+            let begun = Instant::now();
+            let waited = waiter.ask(Op::EventWait, event, |message| message.put_number(1_000_000));
+            assert_eq!(waited.0, Answer::TimedOut);
+            server.client();
+            assert!(begun.elapsed() < Duration::from_millis(250));
+        }
+        over.store(true, Relaxed);
+    });
 }

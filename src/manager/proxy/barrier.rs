@@ -23,6 +23,7 @@ use crate::manager::message::{Answer, Breach, Kind, Op, Reader, Write};
 /// It is a handle: cloning shares the barrier, and it can be sent inside any message or stored in a dict of its server.
 ///
 /// ```
+/// # multiprocess::testing!();
 /// let manager = multiprocess::Manager::start()?;
 /// let barrier = manager.barrier(2)?;
 /// let sum: usize = std::thread::scope(|scope| {

@@ -31,6 +31,7 @@ use crate::manager::message::{Kind, Op, Write};
 /// gets [`ConditionError::LockLost`].
 ///
 /// ```
+/// # multiprocess::testing!();
 /// let manager = multiprocess::Manager::start()?;
 /// let (lock, ready) = (manager.lock()?, manager.event()?);
 /// let condition = manager.condition(&lock)?;

@@ -22,6 +22,7 @@ use crate::manager::message::{Kind, Op};
 /// ```
 /// use std::time::Duration;
 ///
+/// # multiprocess::testing!();
 /// let manager = multiprocess::Manager::start()?;
 /// let start = manager.event()?;
 /// assert!(!start.wait_timeout(Duration::from_millis(1))?);

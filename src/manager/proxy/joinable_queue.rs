@@ -22,6 +22,7 @@ use crate::manager::message::{Kind, Op};
 /// error here, which it is not in Python.
 ///
 /// ```
+/// # multiprocess::testing!();
 /// let manager = multiprocess::Manager::start()?;
 /// let queue = manager.joinable_queue(None)?;
 /// let worker = queue.clone(); // in this process or another

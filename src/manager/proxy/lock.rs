@@ -28,6 +28,7 @@ use crate::manager::message::{Kind, Op};
 /// A `Lock` is a handle: cloning shares the lock, and it can be sent inside any message or stored in a dict of its server.
 ///
 /// ```
+/// # multiprocess::testing!();
 /// let manager = multiprocess::Manager::start()?;
 /// let lock = manager.lock()?;
 /// let guard = lock.lock()?;

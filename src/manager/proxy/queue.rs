@@ -29,6 +29,7 @@ use crate::manager::message::{Answer, Kind, Op, Write};
 /// processes can share memory, [`multiprocess::Queue`](crate::Queue) is faster by far.
 ///
 /// ```
+/// # multiprocess::testing!();
 /// let manager = multiprocess::Manager::start()?;
 /// let queue = manager.queue(Some(100))?;
 /// let producer = queue.clone(); // in this process or another

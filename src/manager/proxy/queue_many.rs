@@ -28,6 +28,7 @@ impl<T: Serialize> Queue<T> {
     /// As [`put`](Queue::put). The error says how many were put, and the others come back.
     ///
     /// ```
+    /// # multiprocess::testing!();
     /// let manager = multiprocess::Manager::start()?;
     /// let queue = manager.queue(Some(2))?;
     /// let error = queue.try_put_many(vec!['a', 'b', 'c']).unwrap_err();

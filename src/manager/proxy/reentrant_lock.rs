@@ -20,6 +20,7 @@ use crate::manager::message::Kind;
 /// has waited longest is next, and when the owner dies, at whatever level, that is at once.
 ///
 /// ```
+/// # multiprocess::testing!();
 /// let manager = multiprocess::Manager::start()?;
 /// let lock = manager.reentrant_lock()?;
 /// let outer = lock.lock()?;

@@ -26,6 +26,7 @@ use crate::manager::message::{Answer, Kind, Op, Write};
 /// It is a handle: cloning shares the semaphore, and it can be sent inside any message or stored in a dict of its server.
 ///
 /// ```
+/// # multiprocess::testing!();
 /// let manager = multiprocess::Manager::start()?;
 /// let semaphore = manager.semaphore(2)?;
 /// let one = semaphore.acquire()?;

@@ -44,5 +44,6 @@ pub use logs::{LogCollector, LogRecord, collect_logs, collect_logs_with};
 pub(crate) use message::Call;
 pub(crate) use panics::{Panic, catch, listen};
 pub use parent::{ParentProcess, parent_process};
+pub(crate) use pidfd::Pidfd;
 pub use start::{StartMethod, StartMethodError, set_start_method, start_method};
 pub use status::ExitStatus;

@@ -18,7 +18,8 @@ use super::status::ExitStatus;
 pub(crate) struct Pidfd(OwnedFd);
 
 impl Pidfd {
-    /// The process with this number, which is this one or a child that nobody has reaped yet.
+    /// The process with this number. Only of this process and of children that nobody has reaped is it sure that the number is
+    /// not somebody else's by now.
     pub(crate) fn open(process: nix::unistd::Pid) -> io::Result<Pidfd> {
         // SAFETY: two numbers; the descriptor is new, CLOEXEC and ours.
         unsafe {

@@ -4,11 +4,12 @@ use std::cell::Cell;
 
 use ipc_pipe::{Link, Readiness, TryRecvError, TrySendError};
 use ipc_sync::Deadline;
-use nix::unistd::geteuid;
+use nix::unistd::{Pid, geteuid};
 
 use super::calls::Reply;
 use super::poller::{EACH_TIME, Poller, READABLE, WRITABLE};
 use super::state::{Line, LinkId, State};
+use crate::process::Pidfd;
 
 /// Messages of one link in one turn.
 const BURST: usize = 16;
@@ -31,6 +32,9 @@ pub(super) struct Peer {
     is_known: Cell<bool>,
     /// The poller has no room for it: nobody would hear what comes.
     is_deaf: Cell<bool>,
+    /// The process at the other end. Copies that it made of itself have the link too, so that no end of file may come with its
+    /// death.
+    process: Option<Pidfd>,
 }
 
 /// What became of a turn of one link.
@@ -50,6 +54,7 @@ pub(super) enum Turn {
 impl Peer {
     pub(super) fn new(link: Link) -> Peer {
         let pid = link.peer().map_or(0, |peer| peer.pid);
+        let process = i32::try_from(pid).ok().filter(|pid| *pid > 0);
         let is_own = link.peer().is_some_and(|peer| peer.uid == geteuid().as_raw());
         Peer {
             link,
@@ -62,6 +67,14 @@ impl Peer {
             whole_until: None,
             is_known: Cell::new(false),
             is_deaf: Cell::new(false),
+            process: process.and_then(|pid| Pidfd::open(Pid::from_raw(pid)).ok()),
+        }
+    }
+
+    /// Has the poller tell of the death of its process by that number. Where it cannot there is still the end of file.
+    pub(super) fn watch(&self, poller: &Poller, number: u64) {
+        if let Some(process) = &self.process {
+            let _ = poller.add(process, number, READABLE);
         }
     }
 

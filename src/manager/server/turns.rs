@@ -25,6 +25,9 @@ use super::state::{LinkId, State, Woken};
 const DOOR: u64 = 0;
 const SAVER: u64 = 1;
 
+/// In a number of the poller's: it is not the link that has something; its process is dead.
+const DEAD: u64 = 1 << 63;
+
 /// Newcomers that are let in at once.
 const CROWD: usize = 16;
 
@@ -92,6 +95,9 @@ impl Turns {
         let id = self.peers.insert(Peer::new(link));
         self.state.links += 1;
         self.hot.push(id);
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.watch(&self.poller, id | DEAD);
+        }
     }
 
     /// Serves until a client asks for the end.
@@ -269,9 +275,21 @@ impl Turns {
             match number {
                 DOOR => self.let_in(),
                 SAVER => self.state.finish_saves(),
+                dead if dead & DEAD != 0 => self.end(dead & !DEAD),
                 link => self.heat(link),
             }
         }
+    }
+
+    /// The process at the other end is dead. What it sent is done; nothing more comes.
+    #[cold]
+    fn end(&mut self, id: LinkId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.look.set(true);
+            self.serve(id);
+        }
+        self.close(id, false);
+        self.deliver();
     }
 
     /// The poller tells of a link.

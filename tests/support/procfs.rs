@@ -37,7 +37,16 @@ pub fn state(tid: i32) -> Option<char> {
 
 /// How long this thread was ready to run and others ran instead; zero if the kernel does not count it.
 pub fn time_in_line() -> Duration {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    waited("/proc/thread-self/schedstat")
+}
+
+/// The same for all threads of a process that live.
+pub fn time_in_line_of(pid: i32) -> Duration {
+    threads(pid).into_iter().map(|tid| waited(&format!("/proc/{pid}/task/{tid}/schedstat"))).sum()
+}
+
+fn waited(file: &str) -> Duration {
+    let text = fs::read_to_string(file).unwrap_or_default();
     let nanoseconds = text.split_whitespace().nth(1).and_then(|number| number.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or(0))
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ipc_pipe::ConnectError;
 use ipc_pipe::codec::{DecodeError, EncodeError};
 
 use super::message::{Answer, Budget, Kind, Malformed, Reader};
@@ -14,7 +15,7 @@ pub enum CallError {
     /// repeated. The next call of a *named* object's proxy looks for a server at the same address.
     ServerDied,
     /// A server is to be looked for, and cannot be reached.
-    Unreachable(Box<dyn std::error::Error + Send + Sync>),
+    Unreachable(ConnectError),
     /// The object went with its server. Another server is there now, but the object has no name by which it could have it.
     Unnamed,
     /// The server has nothing of that name: it was removed, or another server came and nobody made it there.
@@ -82,7 +83,8 @@ impl fmt::Display for CallError {
 impl std::error::Error for CallError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            CallError::Unreachable(error) | CallError::Link(error) => Some(&**error),
+            CallError::Unreachable(error) => Some(error),
+            CallError::Link(error) => Some(&**error),
             CallError::Encode(error) => Some(error),
             CallError::Decode(error) => Some(error),
             _ => None,

@@ -1,3 +1,3 @@
 //! What connects a client and a server.
 
-pub(super) use ipc_pipe::Connection as Link;
+pub(super) use ipc_pipe::Link;

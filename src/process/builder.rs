@@ -33,6 +33,8 @@ pub struct Builder {
     pub(crate) daemon: bool,
     /// A process of our own, that does not count among the children.
     pub(crate) unnumbered: bool,
+    /// A daemon that looks after its parent by itself, to clear up when that is gone.
+    pub(crate) untied: bool,
     start_method: Option<StartMethod>,
     clears: bool,
     /// `None` = not passed on.
@@ -83,6 +85,11 @@ impl Builder {
 
     pub(crate) fn unnumbered(mut self) -> Builder {
         self.unnumbered = true;
+        self
+    }
+
+    pub(crate) fn untied(mut self) -> Builder {
+        self.untied = true;
         self
     }
 

@@ -134,7 +134,8 @@ impl<R> Process<R> {
         }
         let call = Call::new(f).ok_or(SpawnFailure::NotInExecutable)?;
         let program = Identity::own()?;
-        let lifeline = builder.daemon.then(lifeline::reading_end).transpose()?.map(Descriptor::from);
+        let tied = builder.daemon && !builder.untied;
+        let lifeline = tied.then(lifeline::reading_end).transpose()?.map(Descriptor::from);
         let parent = Descriptor::from(parent::own()?);
         let birth = Birth::of(&mut builder);
         let bootstrap = Bootstrap { birth, program, call, parent, lifeline, ear: logs::ear() };

@@ -28,7 +28,9 @@ pub(super) use seat::Seat;
 
 use self::pool::Pool;
 use super::error::CallError;
+use super::link::Link;
 use super::message::{Answer, Header, ObjectId, Op, Reader};
+use super::proxy::done;
 
 /// How long whoever gives something back waits for the server.
 const A_MOMENT: Duration = Duration::from_millis(50);
@@ -133,6 +135,24 @@ impl Client {
         read: impl FnOnce(Answer, Reader<'_>) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
         self.seat()?.ask(op, 0, write, read)
+    }
+
+    /// One request about no object without anything more, within `deadline` and a little longer.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    pub(super) fn ask_until(&self, deadline: Deadline, op: Op) -> Result<(), CallError> {
+        self.seat_until(Some(deadline))?.ask(op, 0, |_| (), done)
+    }
+
+    /// A link of the session that is used for nothing: it ends with the server.
+    ///
+    /// # Errors
+    ///
+    /// As [`seat`](Client::seat).
+    pub(super) fn link(&self) -> Result<Link, CallError> {
+        self.seat()?.into_link().ok_or(CallError::ServerDied)
     }
 
     /// One request about `object`, which `seat` knows by that number, and its answer.

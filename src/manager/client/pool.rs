@@ -19,8 +19,8 @@ use crate::manager::message::{Answer, Header, ObjectId, Op, Reader, VERSION, Wri
 /// Links that are kept when nobody uses them.
 const KEEP: usize = 8;
 
-/// How long a server may take to greet.
-const GREETING: Duration = Duration::from_secs(5);
+/// How long a call tries to get a new link, unless it has less time itself.
+const GREETING: Duration = Duration::from_secs(10);
 
 /// How often a session is looked for that goes away at the same moment.
 const TRIES: usize = 3;
@@ -70,10 +70,11 @@ impl Pool {
     /// As [`Client::seat`](super::Client::seat).
     #[inline]
     pub(super) fn seat(&self, endpoint: &Endpoint, until: Option<Deadline>) -> Result<Seat<'_>, CallError> {
-        match self.idle() {
-            Some(seat) => Ok(seat),
-            None => self.open(endpoint, until),
-        }
+        let seat = match self.idle() {
+            Some(seat) => seat,
+            None => self.open(endpoint, until)?,
+        };
+        Ok(seat.until(until))
     }
 
     #[inline]
@@ -129,7 +130,8 @@ impl Pool {
 
     /// The first link of a session; `None` = somebody else began one meanwhile.
     fn begin(&self, endpoint: &Endpoint, until: Deadline) -> Result<Option<Seat<'_>>, CallError> {
-        let _opening = self.opening.lock();
+        let patience = until.remaining().unwrap_or(GREETING);
+        let _opening = self.opening.try_lock_for(patience).ok_or(CallError::TimedOut)?;
         if self.links.lock().session.is_some() {
             return Ok(self.idle());
         }

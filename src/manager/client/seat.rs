@@ -21,6 +21,8 @@ pub(in crate::manager) struct Seat<'p> {
     link: Option<Link>,
     epoch: Epoch,
     instance: u128,
+    /// When what it is used for must be over.
+    until: Option<Deadline>,
     state: State,
 }
 
@@ -39,7 +41,18 @@ impl<'p> Seat<'p> {
     #[inline]
     pub(super) fn new(pool: &'p Pool, link: Link, session: &Session) -> Seat<'p> {
         let (epoch, instance) = (session.epoch, session.instance);
-        Seat { pool, link: Some(link), epoch, instance, state: State::Between }
+        Seat { pool, link: Some(link), epoch, instance, until: None, state: State::Between }
+    }
+
+    #[inline]
+    pub(super) fn until(mut self, deadline: Option<Deadline>) -> Seat<'p> {
+        self.until = deadline;
+        self
+    }
+
+    /// The link, which does not go back to the others.
+    pub(super) fn into_link(mut self) -> Option<Link> {
+        self.link.take()
     }
 
     /// The session it belongs to.
@@ -71,7 +84,7 @@ impl<'p> Seat<'p> {
             write(message);
             Ok(())
         };
-        self.exchange(header, None, write, read)
+        self.exchange(header, self.until, write, read)
     }
 
     /// One request and its answer. With a deadline it waits a little longer than that for the answer, and then no more.

@@ -65,6 +65,9 @@ impl Handle {
         name: Option<&str>,
         arguments: impl FnOnce(&mut Vec<u8>, &Storing) -> Result<(), CallError>,
     ) -> Result<Handle, CallError> {
+        if name == Some("") {
+            return Err(CallError::Failed("a name must not be empty".into()));
+        }
         let seat = client.seat()?;
         let (epoch, instance) = (seat.epoch(), seat.instance());
         let write = |message: &mut Vec<u8>, storing: &Storing| {

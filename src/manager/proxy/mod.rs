@@ -34,7 +34,7 @@ pub use batch::{Answers, Pending};
 pub use condition::{Condition, ConditionError, ConditionGuard, ConditionLock};
 pub use dict::{Batch, Dict, Entries};
 pub use event::Event;
-pub(super) use handle::Handle;
+pub(super) use handle::{Handle, done, number};
 pub use integer::Integer;
 pub use joinable_queue::{JoinableQueue, TaskDoneError};
 pub use list::List;
@@ -45,6 +45,7 @@ pub use queue_many::{GetManyError, PutManyError};
 pub use reentrant_lock::{ReentrantGuard, ReentrantLock};
 pub use row::Elements;
 pub use semaphore::{Permit, ReleaseError, Semaphore, TryAcquireError};
+pub(super) use talk::put_values;
 pub use value::Value;
 
 /// What an update by compare-and-exchange made.

@@ -61,7 +61,7 @@ pub(super) fn put_many(
 }
 
 /// Appends many values.
-pub(super) fn put_values<T: Serialize>(
+pub(in crate::manager) fn put_values<T: Serialize>(
     values: impl IntoIterator<Item = impl std::borrow::Borrow<T>>,
     message: &mut Vec<u8>,
     storing: &Storing,

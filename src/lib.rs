@@ -113,7 +113,7 @@
 //! [`Listener`], but does not share functions. A function in a shared library cannot be a process. No isolation: all of a family trust each other.
 
 mod executor;
-mod manager;
+pub mod manager;
 mod pool;
 mod process;
 mod testing;
@@ -149,6 +149,7 @@ pub use ipc_sync::{
     ReentrantGuard, ReentrantLock, ReleaseError, RwLock, RwLockError, Semaphore, SemaphoreError,
     TryAcquireError, TryLockError, TryRwLockError, Value, ValueGuard, WriteGuard,
 };
+pub use manager::{Dict, List, Manager, ManagerBuilder};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolError, PoolJoinError, Tasks, worker_state};
 pub use process::{
     Builder, Child, CurrentProcess, ExitStatus, JoinError, LogCollector, LogRecord, ParentProcess, Process,

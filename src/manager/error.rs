@@ -1,6 +1,7 @@
 //! Why a call to a server failed.
 
 use std::fmt;
+use std::io;
 
 use ipc_pipe::ConnectError;
 use ipc_pipe::codec::{DecodeError, EncodeError};
@@ -166,6 +167,41 @@ impl Kind {
             Kind::Semaphore => "semaphore",
             Kind::Event => "event",
             Kind::Barrier => "barrier",
+        }
+    }
+}
+
+/// Why there is no server.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ManagerError {
+    /// Its process could not be started, or ended before it listened.
+    Start(Box<dyn std::error::Error + Send + Sync>),
+    /// It cannot listen at its address: somebody does already, or the kernel refused.
+    Listen(io::Error),
+    /// There is no connection to it.
+    Connect(CallError),
+    /// It served, and the kernel does not let it wait any more.
+    Served(io::Error),
+}
+
+impl fmt::Display for ManagerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ManagerError::Start(error) => write!(f, "a server cannot be started: {error}"),
+            ManagerError::Listen(error) => write!(f, "the server cannot listen: {error}"),
+            ManagerError::Connect(error) => error.fmt(f),
+            ManagerError::Served(error) => write!(f, "the server cannot go on: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ManagerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ManagerError::Start(error) => Some(&**error),
+            ManagerError::Listen(error) | ManagerError::Served(error) => Some(error),
+            ManagerError::Connect(error) => Some(error),
         }
     }
 }

@@ -327,6 +327,11 @@ impl<R> Process<R> {
         if self.is_alive() { Err(self) } else { Ok(()) }
     }
 
+    /// The process without its result.
+    pub(crate) fn child(&self) -> &Child {
+        &self.child
+    }
+
     /// A descriptor that is readable as soon as the process has ended, for `poll` and the like.
     #[doc(alias = "pidfd")]
     pub fn sentinel(&self) -> BorrowedFd<'_> {

@@ -27,10 +27,6 @@ impl Endpoint {
         &self.address
     }
 
-    pub(in crate::manager) fn key(&self) -> &[u8] {
-        &self.key
-    }
-
     /// A new link, authenticated on both sides.
     ///
     /// # Errors

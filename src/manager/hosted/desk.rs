@@ -3,7 +3,6 @@
 use ipc_sync::Deadline;
 
 use super::Stored;
-use super::stored::charge;
 use crate::manager::message::{Answer, Budget, ObjectId, ValueRef, Write};
 
 /// A client: all links of one process. Never used twice by one server.
@@ -156,7 +155,7 @@ impl Desk {
     /// Keeps a value that `session` sent; `None` = its budget is used up, and the answer says so.
     #[inline]
     pub(in crate::manager) fn keep(&mut self, session: SessionId, value: ValueRef<'_>) -> Option<Stored> {
-        self.charge(session, charge(value.size())).then(|| {
+        self.charge(session, value.charge()).then(|| {
             self.stored.extend(value.references());
             Stored::new(session, value)
         })
@@ -197,7 +196,7 @@ impl Desk {
 
     /// Keeps a value that `session` was given and has never seen. It is charged with it, whatever its budget.
     pub(in crate::manager) fn take_back(&mut self, session: SessionId, value: ValueRef<'_>) -> Stored {
-        self.taken.push((session, charge(value.size()) as i64));
+        self.taken.push((session, value.charge() as i64));
         self.stored.extend(value.references());
         Stored::new(session, value)
     }
@@ -205,7 +204,7 @@ impl Desk {
     /// A stored value goes.
     #[inline]
     pub(in crate::manager) fn discard(&mut self, value: Stored) {
-        self.refund(value.owner(), charge(value.size()));
+        self.refund(value.owner(), value.charge());
         self.dropped.extend_from_slice(value.references());
     }
 }

@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use super::integer::Addition;
 use super::page::Page;
-use super::stored::charge;
 use super::{Caller, Desk, End, Hosted, SessionId, Stored, Ticket, Verdict};
 use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, ValueRef, Write};
 
@@ -156,7 +155,7 @@ impl Dict {
 
     /// A new entry behind all others; false = there is no room for it, and the answer says so.
     fn insert(&mut self, session: SessionId, key: &[u8], value: ValueRef<'_>, desk: &mut Desk) -> bool {
-        if !desk.affords(key_charge(key) + charge(value.size())) {
+        if !desk.affords(key_charge(key) + value.charge()) {
             return false;
         }
         desk.charge(session, key_charge(key));
@@ -223,7 +222,7 @@ impl Dict {
         let count = arguments.u32()?;
         let (mut checked, mut charges) = (arguments, 0);
         for _ in 0..count {
-            charges += key_charge(checked.bytes()?) + charge(checked.value()?.size());
+            charges += key_charge(checked.bytes()?) + checked.value()?.charge();
         }
         checked.end()?;
         if !desk.affords(charges) {

@@ -1,6 +1,5 @@
 //! Many values in a request.
 
-use super::stored::charge;
 use super::{Desk, SessionId, Stored};
 use crate::manager::message::{Malformed, Reader, ValueRef};
 
@@ -18,7 +17,7 @@ impl<'a> Many<'a> {
         let count = arguments.u32()?;
         let (values, mut total) = (arguments, 0);
         for _ in 0..count {
-            total += charge(arguments.value()?.size());
+            total += arguments.value()?.charge();
         }
         arguments.end()?;
         Ok(Many { count, values, charge: total })

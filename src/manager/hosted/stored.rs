@@ -9,9 +9,14 @@ pub(in crate::manager) const NOBODY: SessionId = SessionId(0);
 /// Memory that a value takes beside its bytes, about.
 const OVERHEAD: usize = 64;
 
-/// What a session is charged with for a value that takes `size` bytes in a message.
-pub(super) fn charge(size: usize) -> usize {
-    size + OVERHEAD
+/// Memory that a reference takes beside its number, about: somebody counts it.
+const COUNT: usize = 48;
+
+impl ValueRef<'_> {
+    /// What a session is charged with that stores it.
+    pub(super) fn charge(&self) -> usize {
+        self.size() + OVERHEAD + COUNT * self.references().len()
+    }
 }
 
 /// Bytes, the objects that they refer to, and who stored them.
@@ -71,6 +76,11 @@ impl Stored {
 
     pub(in crate::manager) fn owner(&self) -> SessionId {
         self.owner
+    }
+
+    /// What its owner is charged with.
+    pub(super) fn charge(&self) -> usize {
+        self.size() + OVERHEAD + COUNT * self.references.len()
     }
 
     /// What it takes in a message.

@@ -13,7 +13,8 @@ use crate::receiver::{Readiness, Receiver};
 
 /// What [`wait`](crate::wait()) can wait for.
 ///
-/// Connections and receivers are ready when a receive would not wait: for a message, for end of file, or with an error.
+/// Connections, links and receivers are ready when a receive would not wait: for a message, for end of file, or with an error. A
+/// [`Listener`](crate::Listener) is ready when somebody is at the door, or goes on with a handshake.
 /// An [`Event`] is ready when it is set, or was while the wait lasted. A process is ready when it has ended. A descriptor is
 /// ready when it is readable, at its end or in error; [`Writable`] waits for room.
 ///

@@ -21,7 +21,6 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
-pub(super) use data::Renumber;
 pub(super) use desk::{Caller, Desk, SessionId, Ticket, Verdict};
 pub(super) use stored::{NOBODY, Stored};
 

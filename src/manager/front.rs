@@ -134,10 +134,8 @@ impl Manager {
         deadline: Option<Deadline>,
     ) -> Result<Manager, ManagerError> {
         let client = Client::of(&Endpoint::new(address, key));
-        let mut seat = client.seat_until(deadline).map_err(ManagerError::Connect)?;
-        let statistics = seat.ask(Op::Statistics, 0, |_| (), statistics).map_err(ManagerError::Connect)?;
-        drop(seat);
-        Ok(Manager { client, key: key.clone(), pid: statistics.pid, child: None, forks: forks() })
+        let pid = meet(&client, deadline).map_err(ManagerError::Connect)?;
+        Ok(Manager { client, key: key.clone(), pid, child: None, forks: forks() })
     }
 
     pub(super) fn of_child(
@@ -150,7 +148,7 @@ impl Manager {
         let pid = process.pid();
         let child = Some(Child { process, is_private });
         let manager = Manager { client, key: key.clone(), pid, child, forks: forks() };
-        manager.client.seat().map_err(ManagerError::Connect)?; // a session from here on
+        meet(&manager.client, None).map_err(ManagerError::Connect)?;
         Ok(manager)
     }
 
@@ -331,6 +329,16 @@ fn absolute(path: &Path) -> Result<Vec<u8>, CallError> {
     use std::os::unix::ffi::OsStringExt;
     let path = std::path::absolute(path).map_err(|error| CallError::Failed(error.to_string().into()))?;
     Ok(path.into_os_string().into_vec())
+}
+
+/// Sees that the server is there, and answers its process. This process may have known another one at the same address.
+fn meet(client: &Client, deadline: Option<Deadline>) -> Result<u32, CallError> {
+    let ask = || client.seat_until(deadline)?.ask(Op::Statistics, 0, |_| (), statistics);
+    let met = match ask() {
+        Err(CallError::ServerDied) => ask(),
+        met => met,
+    };
+    met.map(|statistics| statistics.pid)
 }
 
 fn statistics(answer: Answer, rest: Reader<'_>) -> Result<Statistics, CallError> {

@@ -13,6 +13,8 @@
 //! | signals   | [`Event`], [`Condition`], [`Barrier`]                                                            |
 //! | values    | [`Value`], [`Array`]: typed, each with a lock, of any [`Shareable`] type                         |
 //! | memory    | [`SharedMemory`], and any open file as [`Descriptor`]; more in [`shm`]                           |
+//! | servers   | [`Manager`]: [`Dict`], [`List`] and more in a server process, or on another machine; more in [`manager`] |
+//! | meeting   | [`Listener`], [`connect`]: processes that share nothing yet, by an [`Address`] and a [`Key`]     |
 //! | words     | [`collect_logs`]: what children log, and their panics, reach this process                        |
 //! | tests     | [`testing!`]                                                                                     |
 //!

@@ -23,7 +23,7 @@ use super::start;
 ///     .auth(key.clone())
 ///     .max_message(1 << 20)
 ///     .start()?;
-/// let numbers = manager.list_named("numbers")?;
+/// let numbers = manager.list_named::<i32>("numbers")?;
 /// numbers.push(&1)?;
 ///
 /// // Any other process that knows address and key:

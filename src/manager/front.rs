@@ -291,8 +291,7 @@ impl Manager {
     /// # std::fs::create_dir_all(&directory)?;
     /// let file = directory.join("saved");
     /// let first = Manager::start()?;
-    /// first.dict_named("results")?.set("a", &1)?;
-    /// # let _: multiprocess::Dict<String, i32> = first.dict_named("results")?;
+    /// first.dict_named::<String, i32>("results")?.set("a", &1)?;
     /// first.save(&file)?;
     /// drop(first);
     ///

@@ -78,7 +78,7 @@ use crate::manager::message::{Kind, Op};
 #[doc(alias = "SyncManager.dict")]
 pub struct Dict<K, V> {
     handle: Handle,
-    types: PhantomData<fn(K, V) -> (K, V)>,
+    types: PhantomData<fn() -> (K, V)>,
 }
 
 proxy!(Dict<K, V>, Kind::Dict);
@@ -526,7 +526,7 @@ impl<K, V> fmt::Debug for Entries<K, V> {
 #[doc(alias = "pipeline")]
 pub struct Batch<K, V> {
     requests: Requests,
-    types: PhantomData<fn(K, V) -> (K, V)>,
+    types: PhantomData<fn() -> (K, V)>,
 }
 
 impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Batch<K, V> {

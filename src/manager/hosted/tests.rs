@@ -1,7 +1,5 @@
 //! The rules of the objects, without a server around them.
 
-use ipc_sync::Deadline;
-
 use super::barrier::Barrier;
 use super::event::Event;
 use super::lock::Lock;

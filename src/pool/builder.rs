@@ -79,7 +79,8 @@ impl PoolBuilder {
         Ok(self)
     }
 
-    /// Replaces a worker after so many tasks, for tasks that leave something behind. A chunk is one task.
+    /// Replaces a worker after so many tasks, for tasks that leave something behind. A chunk is one task. The next worker
+    /// comes at once, though the old one may first have to flush what it put on a queue.
     ///
     /// # Panics
     ///

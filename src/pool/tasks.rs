@@ -53,7 +53,8 @@ impl<'a> Tasks<'a> {
     }
 
     /// How long a task may run, from when a worker begins it. Then the worker is killed and replaced, and the task has
-    /// [`TaskError::TimeLimit`]; it is not run again. A chunk is one task.
+    /// [`TaskError::TimeLimit`]; it is not run again. A chunk is one task. A task that is done in time, or that the worker
+    /// has meanwhile begun, is never hit.
     pub fn time_limit(mut self, limit: Duration) -> Tasks<'a> {
         self.terms.time_limit = Some(limit);
         self

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 /// | method       | the child begins                          | costs                 | refused                        |
 /// |--------------|-------------------------------------------|-----------------------|--------------------------------|
 /// | `Spawn`      | as a fresh program, up to `init`          | about a millisecond   |                                |
-/// | `ForkServer` | as a copy of a small, fresh program       | a tenth of that       |                                |
+/// | `ForkServer` | as a copy of a small, fresh program       | a third of that       |                                |
 /// | [`fork`](StartMethod::fork) | as a copy of this process  | grows with its memory | if other threads run           |
 ///
 /// ```
@@ -27,7 +27,8 @@ pub enum StartMethod {
     #[default]
     Spawn,
     /// A process with one thread, started anew at the first use, copies itself. It ends with this process; when it is
-    /// killed, its children live on and the next start gets another one.
+    /// killed, its children live on and the next start gets another one. One that does not answer for two seconds,
+    /// because it was stopped or is stuck, is killed.
     ///
     /// A child has the directory, the environment and the standard streams that this process has when it starts the
     /// child. All else that a process inherits, such as umask and resource limits, is as it was at the server's start.

@@ -176,17 +176,17 @@ impl Manager {
     ///
     /// The server does not answer, and is not ours to kill.
     pub fn shutdown(&self) -> Result<(), CallError> {
-        let asked = match self.client.ask_until(Deadline::after(END), Op::Shutdown) {
+        let ask = || match self.client.ask_until(Deadline::after(END), Op::Shutdown) {
             Err(CallError::ServerDied) => Ok(()),
             asked => asked,
         };
-        match &self.child {
-            Some(child) => {
-                child.end();
-                Ok(())
-            }
-            None => asked,
+        let Some(child) = &self.child else { return ask() };
+        // Where one of ours has ended another server may be by now, which is not to be asked.
+        if !child.process.child().is_ready() {
+            let _ = ask();
+            child.end();
         }
+        Ok(())
     }
 
     /// Waits until the server has ended.

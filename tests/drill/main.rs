@@ -16,12 +16,14 @@ mod condition;
 mod event;
 mod leases;
 mod lock;
+mod manager;
 mod names;
 mod pool;
 mod queue;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod servers;
 mod value;
 
 /// Kills per shape when nobody says otherwise.
@@ -119,6 +121,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("names", names::drill),
     ("value", value::drill),
     ("pool", pool::drill),
+    ("manager", manager::drill),
 ];
 
 fn main() -> ExitCode {

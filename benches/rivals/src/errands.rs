@@ -8,7 +8,7 @@ use crate::cell::Task;
 use crate::crew::{Crew, Desk, Job, process};
 use crate::link::{number, set_number};
 use crate::processors::Side;
-use crate::store::{Batching, Client, Store};
+use crate::store::{Batching, Client, Proxying, Store};
 
 /// The numbers of the keys are below it, and are the numbers of their values.
 const KEYS: u64 = 1000;
@@ -42,6 +42,11 @@ pub fn get_in_batches<S: Store<Client: Batching>>(task: Task) -> Result<f64, Str
     crew::<S>(1, Some(Side::Left), task, batches)
 }
 
+/// One proxy after another, with what it stands for.
+pub fn make_proxies<S: Store<Client: Proxying>>(task: Task) -> Result<f64, String> {
+    crew::<S>(1, Some(Side::Left), task, proxies)
+}
+
 /// The server and so many clients of it.
 fn crew<S: Store>(
     clients: usize,
@@ -62,7 +67,7 @@ fn crew<S: Store>(
 }
 
 fn fill(client: &mut impl Client, size: usize) {
-    let mut value = vec![7; size];
+    let mut value = vec![7; size.max(8)];
     for key in 0..KEYS {
         set_number(&mut value, key);
         client.set(key, &value);
@@ -97,6 +102,13 @@ fn batches(mut client: impl Batching, size: usize, desk: Desk) {
         });
         assert_eq!(answers, BATCH, "an answer is lost");
         desk.done(n * BATCH as u64);
+    }
+}
+
+fn proxies(mut client: impl Proxying, _: usize, desk: Desk) {
+    for n in 1.. {
+        client.make_and_drop();
+        desk.done(n);
     }
 }
 

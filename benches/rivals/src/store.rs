@@ -36,6 +36,12 @@ pub trait Batching: Client {
     fn get_many(&mut self, keys: &[u64], each: impl FnMut(&[u8]));
 }
 
+/// A client that can have dicts made, and stands for them by proxies.
+pub trait Proxying: Client {
+    /// The dict is there when this begins to drop its proxy, and goes with it.
+    fn make_and_drop(&mut self);
+}
+
 /// What comes of an attempt as soon as there is a server; a repetition has its limit.
 pub fn as_soon_as_served<T, E: Debug>(mut attempt: impl FnMut() -> Result<T, E>) -> T {
     loop {

@@ -1,7 +1,7 @@
 //! A dict that a server process keeps, and clients of it.
 
 use crate::cell::{Cell, Contender, Task, Unit};
-use crate::errands::{get, get_by_four, get_in_batches, idle, set};
+use crate::errands::{get, get_by_four, get_in_batches, idle, make_proxies, set};
 use crate::links::*;
 use crate::processors::Placement;
 use crate::store::Store;
@@ -11,7 +11,7 @@ const LARGE: usize = 1 << 10;
 
 pub fn cells() -> Vec<Cell> {
     let mut cells: Vec<Cell> = Placement::BOTH.into_iter().flat_map(of_placement).collect();
-    let idle = vec![of::<Redis>(idle::<Redis>)];
+    let idle = vec![of::<OurManager>(idle::<OurManager>), of::<Redis>(idle::<Redis>)];
     cells.push(Cell::new("manager with 1000 idle clients", 0, Placement::Two, Unit::Percent, idle));
     cells
 }
@@ -29,21 +29,36 @@ fn of_placement(placement: Placement) -> [Cell; 6] {
 }
 
 fn gets() -> Vec<Contender> {
-    vec![of::<Redis>(get::<Redis>), of::<Tarpc>(get::<Tarpc>), python("manager_get")]
+    vec![
+        of::<OurManager>(get::<OurManager>),
+        of::<Redis>(get::<Redis>),
+        of::<Tarpc>(get::<Tarpc>),
+        python("manager_get"),
+    ]
 }
 
 fn sets() -> Vec<Contender> {
-    vec![of::<Redis>(set::<Redis>), of::<Tarpc>(set::<Tarpc>), python("manager_set")]
+    vec![
+        of::<OurManager>(set::<OurManager>),
+        of::<Redis>(set::<Redis>),
+        of::<Tarpc>(set::<Tarpc>),
+        python("manager_set"),
+    ]
 }
 
 fn gets_by_four() -> Vec<Contender> {
-    let python = python("manager_get_by_four");
-    vec![of::<Redis>(get_by_four::<Redis>), of::<Tarpc>(get_by_four::<Tarpc>), python]
+    vec![
+        of::<OurManager>(get_by_four::<OurManager>),
+        of::<Redis>(get_by_four::<Redis>),
+        of::<Tarpc>(get_by_four::<Tarpc>),
+        python("manager_get_by_four"),
+    ]
 }
 
 /// Without Python, which asks one by one.
 fn gets_in_batches() -> Vec<Contender> {
     vec![
+        of::<OurManager>(get_in_batches::<OurManager>),
         of::<Redis>(get_in_batches::<Redis>),
         of::<RedisMget>(get_in_batches::<RedisMget>),
         of::<Tarpc>(get_in_batches::<Tarpc>),
@@ -52,7 +67,7 @@ fn gets_in_batches() -> Vec<Contender> {
 
 /// Beside Python only: what the others keep has no proxies.
 fn proxies() -> Vec<Contender> {
-    vec![python("manager_proxy")]
+    vec![of::<OurManager>(make_proxies::<OurManager>), python("manager_proxy")]
 }
 
 fn of<S: Store>(run: fn(Task) -> Result<f64, String>) -> Contender {

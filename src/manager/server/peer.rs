@@ -114,20 +114,22 @@ impl Peer {
         turn
     }
 
-    /// Sends an answer, or keeps it until there is room.
+    /// Sends an answer, or keeps it: until there is room or, if there is nobody to hear it, for whoever closes the link.
     #[inline]
     pub(super) fn send(&mut self, answer: &[u8]) -> Turn {
-        match self.link.try_send_bytes(answer) {
+        let sent = self.link.try_send_bytes(answer);
+        if sent.is_err() {
+            self.owed = Some(answer.to_vec());
+        }
+        self.outcome(sent)
+    }
+
+    #[inline]
+    fn outcome(&self, sent: Result<(), TrySendError>) -> Turn {
+        match sent {
             Ok(()) if !self.link.has_unsent() => Turn::Idle,
-            Ok(()) => Turn::Blocked,
-            Err(TrySendError::Full) => {
-                self.owed = Some(answer.to_vec());
-                Turn::Blocked
-            }
-            Err(_) => {
-                self.owed = Some(answer.to_vec()); // whoever closes the link sees that it did not go
-                Turn::Over { refused: false }
-            }
+            Ok(()) | Err(TrySendError::Full) => Turn::Blocked,
+            Err(_) => Turn::Over { refused: false },
         }
     }
 
@@ -142,10 +144,12 @@ impl Peer {
             Ok(false) => return Turn::Blocked,
             Err(_) => return Turn::Over { refused: false },
         }
-        match self.owed.take() {
-            Some(answer) => self.send(&answer),
-            None => Turn::Idle,
+        let Some(answer) = self.owed.take() else { return Turn::Idle };
+        let sent = self.link.try_send_bytes(&answer);
+        if sent.is_err() {
+            self.owed = Some(answer);
         }
+        self.outcome(sent)
     }
 
     /// Has the poller tell of what comes; false = there is something already, or the kernel cannot do it now.
@@ -163,6 +167,11 @@ impl Peer {
             self.is_deaf.set(!self.is_known.get());
         }
         self.is_known.get()
+    }
+
+    /// Whether the poller can tell of room.
+    pub(super) fn hears_of_room(&self) -> bool {
+        self.is_known.get() && !self.link.is_local()
     }
 
     /// Has the poller tell of room and not of something to read, or the other way round. Rings tell of no room.

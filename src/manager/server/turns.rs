@@ -8,7 +8,7 @@
 //!
 //! Before the server sleeps all hot links become cold. So who is silent costs nothing.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
@@ -50,6 +50,8 @@ pub(super) struct Turns {
     peers: Slab<Peer>,
     hot: Vec<LinkId>,
     blocked: Vec<LinkId>,
+    /// When they are tried again.
+    retry: Deadline,
     /// Links in the middle of a message, by the time at which they are closed if they still are.
     begun: VecDeque<(Deadline, LinkId)>,
     poller: Poller,
@@ -78,6 +80,7 @@ impl Turns {
             peers: Slab::default(),
             hot: Vec::new(),
             blocked: Vec::new(),
+            retry: Deadline::NEVER,
             begun: VecDeque::new(),
             poller,
             patience: Patience::default(),
@@ -166,8 +169,9 @@ impl Turns {
                 peer.is_hot = false;
                 peer.arm(id, &self.poller);
                 peer.mind_room(id, &self.poller, true);
-                if peer.link.is_local() {
+                if !peer.hears_of_room() {
                     self.blocked.push(id);
+                    self.retry = self.retry.min(Deadline::after(RETRY));
                 }
             }
         }
@@ -209,12 +213,12 @@ impl Turns {
     /// Waits until somebody has something: awake for a little while, then asleep.
     fn rest(&mut self) -> io::Result<()> {
         self.note_begun();
-        let (events, over) = (RefCell::new(Events::default()), Cell::new(None));
+        let over = RefCell::new(None);
         let Turns { hot, peers, patience, processor, .. } = &*self;
         let hot_peers = || hot.iter().filter_map(|id| peers.get(*id).map(|peer| (*id, peer)));
-        let ready = || over.get().is_some() || hot_peers().any(|(_, peer)| peer.link.glance());
+        let ready = || over.borrow().is_some() || hot_peers().any(|(_, peer)| peer.link.glance());
         let sleep = || {
-            over.set(Some(self.sleep(hot_peers(), &mut events.borrow_mut())));
+            over.replace(Some(self.sleep(hot_peers())));
             true
         };
         if hot_peers().any(|(_, peer)| peer.link.is_local()) {
@@ -222,33 +226,39 @@ impl Turns {
         } else {
             sleep();
         }
-        match over.take() {
+        match over.into_inner() {
             None => Ok(()),
-            Some(slept) => self.wake(slept, &events.into_inner()),
+            Some(slept) => {
+                self.wake(slept?);
+                Ok(())
+            }
         }
     }
 
-    /// Arms all hot links and sleeps, unless one of them has something by now; false = it was so.
-    fn sleep<'a>(&self, hot: impl Iterator<Item = (LinkId, &'a Peer)>, events: &mut Events) -> bool {
+    /// Arms all hot links and sleeps, unless one of them has something by now: `None`.
+    fn sleep<'a>(&self, hot: impl Iterator<Item = (LinkId, &'a Peer)>) -> io::Result<Option<Events>> {
         let mut silent = true;
         for (id, peer) in hot {
             silent &= peer.arm(id, &self.poller);
         }
-        // What the kernel cannot do now it may do later.
-        silent && self.poller.wait(events, self.next_deadline()).is_ok()
+        let mut events = Events::default();
+        if silent {
+            self.poller.wait(&mut events, self.next_deadline())?;
+        }
+        Ok(silent.then_some(events))
     }
 
     /// After sleep all links are cold but those that the poller tells of.
-    fn wake(&mut self, slept: bool, events: &Events) -> io::Result<()> {
-        if slept {
+    fn wake(&mut self, slept: Option<Events>) {
+        if let Some(events) = slept {
             for id in self.hot.drain(..) {
                 if let Some(peer) = self.peers.get_mut(id) {
                     (peer.is_hot, peer.is_listed) = (false, false);
                 }
             }
+            self.attend(&events);
         }
-        self.attend(events);
-        self.keep_time()
+        self.keep_time();
     }
 
     /// What a busy server must not forget.
@@ -257,7 +267,8 @@ impl Turns {
         self.poller.wait(&mut events, Deadline::NOW)?;
         self.cool();
         self.attend(&events);
-        self.keep_time()
+        self.keep_time();
+        Ok(())
     }
 
     /// Links that were silent for long become cold.
@@ -334,20 +345,17 @@ impl Turns {
     /// When the server must wake though nobody has anything.
     fn next_deadline(&self) -> Deadline {
         let begun = self.begun.front().map_or(Deadline::NEVER, |(deadline, _)| *deadline);
-        let retry = if self.blocked.is_empty() { Deadline::NEVER } else { Deadline::after(RETRY) };
         let door = self.door.as_ref().and_then(Listener::next_deadline);
         let door = door.map_or(Deadline::NEVER, Deadline::at);
-        self.state.next_deadline().min(begun).min(retry).min(door)
+        self.state.next_deadline().min(begun).min(self.retry).min(door)
     }
 
     /// Does what its time has come for.
-    fn keep_time(&mut self) -> io::Result<()> {
+    fn keep_time(&mut self) {
         self.looked = self.now;
         self.state.run_timers();
-        if !self.blocked.is_empty() {
-            let blocked = std::mem::take(&mut self.blocked);
-            let blocked = blocked.into_iter().filter(|id| !self.flush(*id)).collect();
-            self.blocked = blocked;
+        if self.retry.has_passed() {
+            self.retry_blocked();
         }
         while let Some((_, id)) = self.begun.front().copied().filter(|(deadline, _)| deadline.has_passed()) {
             self.begun.pop_front();
@@ -361,7 +369,14 @@ impl Turns {
             self.let_in();
         }
         self.deliver();
-        Ok(())
+    }
+
+    #[cold]
+    fn retry_blocked(&mut self) {
+        let mut blocked = std::mem::take(&mut self.blocked);
+        blocked.retain(|id| !self.flush(*id));
+        self.blocked.append(&mut blocked);
+        self.retry = if self.blocked.is_empty() { Deadline::NEVER } else { Deadline::after(RETRY) };
     }
 
     /// Notes links that are in the middle of a message.

@@ -274,13 +274,23 @@ fn pages_have_what_lives_throughout_once() {
 }
 
 #[test]
-fn who_does_not_read_holds_up_nobody() {
+fn who_does_not_read_rings_holds_up_nobody() {
     let _test = test(60);
-    let server = Server::start(Limits::default());
+    deaf_beside_good(&Address::fresh());
+}
+
+#[test]
+fn who_does_not_read_a_stream_holds_up_nobody() {
+    let _test = test(60);
+    deaf_beside_good(&Address::Tcp("127.0.0.1:0".into()));
+}
+
+fn deaf_beside_good(address: &Address) {
+    let server = Server::at(address, |listener| serve(listener, Limits::default()).unwrap());
     let (good, deaf) = (server.client(), server.client());
     let dict = good.create(Kind::Dict, b"");
     good.set(dict, b"key", &[7; 40_000]);
-    const ASKED: usize = 50;
+    const ASKED: usize = 300;
     (0..ASKED).for_each(|_| deaf.tell(Op::MapGet, dict, |message| message.put_bytes(b"key")));
     for _ in 0..100 {
         let begun = Instant::now();

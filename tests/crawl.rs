@@ -1,16 +1,22 @@
-//! The crawler finds in a page what a browser finds in it.
+//! The crawler finds in a page what a browser finds in it, and loses no page with a process.
 
 #[path = "../seeds/crawl/page.rs"]
 mod page;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use page::html::{Found, find};
 use page::link::resolve;
 use page::{Page, load, load_within};
+use support::example;
 
 const SITE: &str = "http://garden.example/tools/spade.html";
 const SECOND: Duration = Duration::from_secs(1);
@@ -264,4 +270,105 @@ fn links_lead_on_from_where_the_page_was_moved_to() {
     assert!(page.found.links[0].ends_with("/garden/pond.html"), "{:?}", page.found.links);
     let round = loaded(&[moved; 11], 1000).unwrap_err();
     assert_eq!(round, "too many redirects");
+}
+
+/// The process that has the other end of a connection of this machine.
+fn reader(client: &TcpStream) -> i32 {
+    let end = |port| format!("0100007F:{port:04X}");
+    let ends = [client.peer_addr(), client.local_addr()].map(|address| end(address.unwrap().port()));
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut sockets = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let socket = sockets.find(|socket| socket[1..3] == ends).unwrap();
+    let link = format!("socket:[{}]", socket[9]);
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let has_it = |pid: &i32| {
+        let mut open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path.as_os_str() == &*link))
+    };
+    processes.filter_map(|process| process.file_name().to_str()?.parse().ok()).find(has_it).unwrap()
+}
+
+/// Crawls pages of a server of ours, which kills who asks for `/deadly`, so often; answers what was printed, and who was
+/// killed.
+fn crawl(deaths: usize, pages: &[&str]) -> (Output, Vec<i32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let site = format!("http://{}", listener.local_addr().unwrap());
+    let (is_over, mut killed) = (&AtomicBool::new(false), Vec::new());
+    let output = thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            for mut client in listener.incoming().flatten() {
+                if is_over.load(Relaxed) {
+                    break;
+                }
+                let path = request(&mut client);
+                if path == "/deadly" && killed.len() < deaths {
+                    let reader = reader(&client);
+                    kill(Pid::from_raw(reader), Signal::SIGKILL).unwrap();
+                    killed.push(reader);
+                } else {
+                    client.write_all(&[&body(0), &*page_at(&path)].concat()).unwrap();
+                }
+            }
+        });
+        let output = example("crawl").args(pages.iter().map(|page| format!("{site}{page}"))).output();
+        is_over.store(true, Relaxed);
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        server.join().unwrap();
+        output.unwrap()
+    });
+    (output, killed)
+}
+
+fn page_at(path: &str) -> Vec<u8> {
+    if path == "/rude" {
+        return b"<button id='\x1b[2J\n&#27;'><button id=\x9b>".into(); // \x9b: as Latin-1 a control, too
+    }
+    format!("<button id={}-button><a href={path}/link>", &path[1..]).into()
+}
+
+/// The line of a page.
+#[track_caller]
+fn line(output: &Output, page: &str) -> String {
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let is = |line: &&str| line.split(' ').next().is_some_and(|url| url.ends_with(page));
+    text.lines().find(is).unwrap_or_else(|| panic!("no {page}: {text}")).to_owned()
+}
+
+const MANY: [&str; 10] = ["/1", "/2", "/3", "/deadly", "/5", "/6", "/7", "/8", "/9", "/10"];
+
+#[test]
+fn page_of_a_dead_consumer_is_read_by_another() {
+    let _test = support::test(60);
+    let (output, killed) = crawl(1, &MANY);
+    for page in MANY {
+        let cells = [format!("1: {}-button ", &page[1..]), format!("1: {page}/link")];
+        let line = line(&output, page);
+        assert!(cells.iter().all(|cell| line.contains(cell)), "{line}");
+        assert_eq!(line.ends_with("died of it before)"), page == "/deadly", "{line}");
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let death = format!("(pid {}): process ended without a result, with signal 9 (SIGKILL)", killed[0]);
+    assert!(text.contains(&death) && text.lines().count() == 13, "{text}");
+}
+
+#[test]
+fn page_that_all_die_of_is_given_up_and_the_others_are_read() {
+    let _test = support::test(60);
+    let (output, killed) = crawl(usize::MAX, &MANY);
+    assert!((2..=3).contains(&killed.len()), "{killed:?}");
+    let given_up = line(&output, "/deadly");
+    assert!(given_up.contains(" given up ("), "{given_up}");
+    for page in MANY.iter().filter(|page| **page != "/deadly") {
+        let line = line(&output, page);
+        assert!(line.contains(&format!("1: {}-button ", &page[1..])), "{line}");
+    }
+}
+
+#[test]
+fn page_cannot_write_beyond_its_cell() {
+    let _test = support::test(60);
+    let (output, _) = crawl(0, &["/rude", "/2"]);
+    assert!(line(&output, "/rude").contains(" 2: \u{FFFD}[2J\u{FFFD}\u{FFFD} \u{FFFD} "), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 4, "{output:?}");
 }

@@ -1,6 +1,11 @@
 //! The small demos do what they say they do.
 
-use support::example;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use support::{Folder, example, until};
 
 fn lines_of(name: &str, arguments: &[&str]) -> Vec<String> {
     let output = example(name).args(arguments).output().unwrap();
@@ -141,6 +146,18 @@ fn is(line: &str, page: &str) -> bool {
     line.split(' ').next().is_some_and(|url| url.ends_with(page))
 }
 
+#[test]
+fn crawl_tells_what_is_in_each_page() {
+    let _test = support::test(60);
+    let lines = lines_of("crawl", &[]);
+    assert_pages(&lines[1..16]);
+    assert!(is(&lines[1], "/slow.html"), "{lines:?}");
+    assert!(
+        lines[16].contains("consumer-") && lines[16].contains(", 15 pages in ") && lines.len() == 17,
+        "{lines:?}"
+    );
+}
+
 /// The slow page is the first that is asked for.
 #[test]
 fn crawl_executor_tells_each_page_as_it_comes() {
@@ -148,4 +165,54 @@ fn crawl_executor_tells_each_page_as_it_comes() {
     let lines = lines_of("crawl_executor", &[]);
     assert_pages(&lines[1..]);
     assert!(is(&lines[15], "/slow.html"), "{lines:?}");
+}
+
+/// What the `manager` seed prints, and what it complains of; its key lies in `folder`.
+fn manager(folder: &Folder, words: &[&str]) -> (String, String) {
+    let output = example("manager").args(words).env("XDG_RUNTIME_DIR", &folder.path).output().unwrap();
+    let [printed, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!(output.status.success(), errors.is_empty(), "{printed} {errors}");
+    (printed, errors)
+}
+
+#[test]
+fn manager_shows_a_dict_to_processes_that_share_nothing() {
+    let _test = support::test(60);
+    let (printed, errors) = manager(&Folder::new(), &[]);
+    let lines: Vec<&str> = printed.lines().filter(|line| !line.starts_with("$ manager ")).collect();
+    assert_eq!(lines, ["apples: 3", "apples: 5, no longer 3", "  apples = 5", "1 on the shelf"], "{errors}");
+    assert_eq!(printed.lines().count(), 7);
+}
+
+/// It serves until it is dropped.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("it serves for ever");
+    }
+}
+
+#[test]
+fn terminals_share_a_dict_by_its_address() {
+    let _test = support::test(60);
+    let folder = Folder::new();
+    let address = folder.path.join("shelf").to_str().unwrap().to_owned();
+    let mut server = example("manager");
+    server.args(["serve", &address]).env("XDG_RUNTIME_DIR", &folder.path).stdout(Stdio::null());
+    let server = Server(server.spawn().unwrap());
+    until(|| Path::new(&address).exists());
+
+    assert_eq!(manager(&folder, &["put", &address, "pears", "2"]).0, "pears: 2\n");
+    assert_eq!(manager(&folder, &["put", &address, "plums", "a few"]).0, "plums: a few\n");
+    assert_eq!(manager(&folder, &["show", &address]).0, "  pears = 2\n  plums = a few\n2 on the shelf\n");
+    assert!(manager(&folder, &["eat", &address]).1.contains("put ADDRESS KEY VALUE"));
+
+    let key = folder.path.join("multiprocess-seed.key");
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    assert!(manager(&folder, &["show", &address]).1.contains("0644"));
+    fs::remove_file(&key).unwrap();
+    assert!(manager(&folder, &["show", &address]).1.contains("No such file"));
+    drop(server);
+    assert!(!manager(&folder, &["show", &address]).1.is_empty());
 }

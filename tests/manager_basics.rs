@@ -471,6 +471,50 @@ fn unrelated_programs_meet_at_an_address() {
 }
 
 #[test]
+fn a_network_address_works_as_any() {
+    let _test = test();
+    let manager = Manager::builder().address(Address::Tcp("127.0.0.1:0".into())).start().unwrap();
+    assert!(!manager.address().to_string().ends_with(":0"), "{}", manager.address());
+    let dict: Dict<u32, List<Vec<u8>>> = manager.dict().unwrap();
+    dict.set(&1, &manager.list().unwrap()).unwrap();
+    let fill = |dict: Dict<u32, List<Vec<u8>>>| {
+        let list = dict.get(&1).unwrap().unwrap();
+        (0..20).for_each(|n| list.push(&vec![n; 100_000]).unwrap());
+    };
+    Process::spawn(fill, dict.clone()).unwrap().join().unwrap();
+    let list = dict.get(&1).unwrap().unwrap();
+    assert_eq!(list.iter().map(|page| page.unwrap().len()).sum::<usize>(), 2_000_000);
+    drop((list, dict));
+    settles_at(&manager, 0);
+}
+
+#[test]
+fn threads_beyond_the_connections_of_a_client_are_told() {
+    let _test = test();
+    let manager = Manager::builder().client_links(3).start().unwrap();
+    let event = manager.event_named("go").unwrap();
+    std::thread::scope(|scope| {
+        let wait = || loop {
+            match event.wait_timeout(Duration::from_secs(30)) {
+                Err(CallError::Exhausted(_)) => {} // a question of this thread was on the way
+                answer => return answer,
+            }
+        };
+        let waiters = [(); 3].map(|()| scope.spawn(wait));
+        support::until(|| matches!(manager.statistics(), Err(CallError::Exhausted(_))));
+        let set = |(address, key): (Address, Vec<u8>)| {
+            let manager = Manager::connect(&address, &Key::new(key).unwrap()).unwrap();
+            support::until(|| manager.statistics().unwrap().waiting == 3);
+            manager.event_named("go").unwrap().set().unwrap();
+        };
+        let place = (manager.address().clone(), manager.key().expose().to_vec());
+        Process::spawn(set, place).unwrap().join().unwrap();
+        assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap().unwrap()));
+    });
+    assert!(manager.statistics().is_ok());
+}
+
+#[test]
 fn a_server_of_this_process_serves_until_it_is_shut_down() {
     let _test = test();
     let key = Key::random().unwrap();

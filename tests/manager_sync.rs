@@ -619,3 +619,42 @@ fn random_deaths_leave_locks_and_permits_whole() {
     until(|| semaphore.value().unwrap() == 2 && !lock.is_locked().unwrap());
     until(|| manager.statistics().unwrap().clients == 1);
 }
+
+#[test]
+fn random_deaths_take_along_one_item_at_most() {
+    const MOST: usize = 1 << 20;
+    let _test = support::test(120);
+    let manager = Manager::start().unwrap();
+    let queue = manager.joinable_queue::<usize>(Some(50)).unwrap();
+    let (next, done) = (shared::<AtomicU64>(), shared::<AtomicU64>());
+    let (put, seen) = (shared_slice::<AtomicU8>(MOST), shared_slice::<AtomicU8>(MOST));
+    let work = |i: usize| {
+        loop {
+            if i < 2 {
+                let item = next.fetch_add(1, SeqCst) as usize;
+                queue.put(item).unwrap();
+                put[item].store(1, SeqCst);
+            } else {
+                seen[queue.get().unwrap()].fetch_add(1, SeqCst);
+                queue.task_done().unwrap();
+            }
+            done.fetch_add(1, SeqCst);
+        }
+    };
+    let plan = support::chaos::Plan { workers: 5, kills: 300, seed: support::seed() };
+    let report = plan.run(work, || done.load(SeqCst));
+    assert!(!report.hang, "{report}");
+    drop(report.workers);
+    until(|| manager.statistics().unwrap().clients == 1);
+    while let Ok(item) = queue.try_get() {
+        seen[item].fetch_add(1, SeqCst);
+        queue.task_done().unwrap();
+    }
+    let times = |times: u8| move |seen: &AtomicU8| seen.load(SeqCst) == times;
+    assert!(seen.iter().all(|seen| seen.load(SeqCst) <= 1), "twice; seed {}", report.seed);
+    let lost = put.iter().zip(seen).filter(|(put, seen)| times(1)(put) && times(0)(seen)).count() as u64;
+    let deaths = report.kills[2..].iter().sum::<u64>() + 3;
+    assert!(lost <= deaths, "{lost} items are lost after {deaths} deaths; seed {}", report.seed);
+    assert_eq!(queue.unfinished().unwrap(), 0);
+    assert!(queue.join_timeout(Duration::ZERO).unwrap());
+}

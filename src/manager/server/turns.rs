@@ -295,11 +295,10 @@ impl Turns {
     /// The process at the other end is dead. What it sent is done; nothing more comes.
     #[cold]
     fn end(&mut self, id: LinkId) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.look.set(true);
-            self.serve(id);
-        }
+        self.heat(id);
+        self.serve(id);
         self.close(id, false);
+        self.untidy = true;
         self.deliver();
     }
 

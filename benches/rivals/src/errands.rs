@@ -19,7 +19,7 @@ const BATCH: usize = 100;
 const IDLE_CLIENTS: usize = 1000;
 
 /// How long the idle ones are looked at, after as long without a look.
-const IDLE: Duration = Duration::from_millis(1500);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What an idle server uses can not be told more finely; it keeps ratios finite.
 const LEAST_SHARE: f64 = 0.001;

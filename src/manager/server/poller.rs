@@ -27,6 +27,10 @@ impl Events {
     pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
         self.events[..self.count].iter().map(EpollEvent::data)
     }
+
+    pub(super) fn are_there(&self) -> bool {
+        self.count > 0
+    }
 }
 
 #[derive(Debug)]

@@ -8,7 +8,7 @@
 //!
 //! Before the server sleeps all hot links become cold. So who is silent costs nothing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
@@ -34,8 +34,12 @@ const CROWD: usize = 16;
 /// Turns between two looks at everything else: newcomers, cold links, timers.
 const UNTIL_LOOK: u64 = 64;
 
-/// Turns in which nothing comes after which a link is cold.
+/// Glances at hot links, each a few nanoseconds, between two looks at cold ones while nothing comes.
+const GLANCES: usize = 256;
+
+/// Turns in which nothing comes after which a link is cold, if there are [`FEW`]; fewer, if there are more.
 const SILENCE: u64 = 1024;
+const FEW: usize = 16;
 
 /// A message that has begun must be whole after this.
 const FRAME_TIME: Duration = Duration::from_secs(10);
@@ -65,6 +69,13 @@ pub(super) struct Turns {
     /// The processor on which the last client was seen.
     processor: u32,
     pub(super) frame_time: Duration,
+}
+
+/// What came while nobody had anything.
+struct Rested {
+    events: Events,
+    /// All hot links were armed.
+    slept: bool,
 }
 
 impl Turns {
@@ -213,10 +224,15 @@ impl Turns {
     /// Waits until somebody has something: awake for a little while, then asleep.
     fn rest(&mut self) -> io::Result<()> {
         self.note_begun();
-        let over = RefCell::new(None);
+        let (over, looks) = (RefCell::new(None), Cell::new(0));
         let Turns { hot, peers, patience, processor, .. } = &*self;
         let hot_peers = || hot.iter().filter_map(|id| peers.get(*id).map(|peer| (*id, peer)));
-        let ready = || over.borrow().is_some() || hot_peers().any(|(_, peer)| peer.link.glance());
+        let ready = || {
+            looks.set(looks.get() + hot.len());
+            over.borrow().is_some()
+                || hot_peers().any(|(_, peer)| peer.link.glance())
+                || looks.get() >= GLANCES && looks.take() > 0 && self.peek(&over)
+        };
         let sleep = || {
             over.replace(Some(self.sleep(hot_peers())));
             true
@@ -226,38 +242,44 @@ impl Turns {
         } else {
             sleep();
         }
-        match over.into_inner() {
-            None => Ok(()),
-            Some(slept) => {
-                self.wake(slept?);
-                Ok(())
-            }
+        if let Some(rested) = over.into_inner() {
+            self.wake(rested?);
         }
+        Ok(())
     }
 
-    /// Arms all hot links and sleeps, unless one of them has something by now: `None`.
-    fn sleep<'a>(&self, hot: impl Iterator<Item = (LinkId, &'a Peer)>) -> io::Result<Option<Events>> {
-        let mut silent = true;
-        for (id, peer) in hot {
-            silent &= peer.arm(id, &self.poller);
-        }
+    /// Whether the poller has something to tell: a cold link is not to wait until the hot ones are.
+    fn peek(&self, over: &RefCell<Option<io::Result<Rested>>>) -> bool {
         let mut events = Events::default();
-        if silent {
+        let told = self.poller.wait(&mut events, Deadline::NOW).is_ok() && events.are_there();
+        if told {
+            over.replace(Some(Ok(Rested { events, slept: false })));
+        }
+        told
+    }
+
+    /// Arms all hot links and sleeps, unless one of them has something by now.
+    fn sleep<'a>(&self, hot: impl Iterator<Item = (LinkId, &'a Peer)>) -> io::Result<Rested> {
+        let (mut slept, mut events) = (true, Events::default());
+        for (id, peer) in hot {
+            slept &= peer.arm(id, &self.poller);
+        }
+        if slept {
             self.poller.wait(&mut events, self.next_deadline())?;
         }
-        Ok(silent.then_some(events))
+        Ok(Rested { events, slept })
     }
 
     /// After sleep all links are cold but those that the poller tells of.
-    fn wake(&mut self, slept: Option<Events>) {
-        if let Some(events) = slept {
+    fn wake(&mut self, rested: Rested) {
+        if rested.slept {
             for id in self.hot.drain(..) {
                 if let Some(peer) = self.peers.get_mut(id) {
                     (peer.is_hot, peer.is_listed) = (false, false);
                 }
             }
-            self.attend(&events);
         }
+        self.attend(&rested.events);
         self.keep_time();
     }
 
@@ -274,9 +296,10 @@ impl Turns {
     /// Links that were silent for long become cold.
     fn cool(&mut self) {
         let Turns { hot, peers, poller, now, .. } = self;
+        let silence = SILENCE / (1 + hot.len() / FEW) as u64;
         for id in hot {
             let Some(peer) = peers.get_mut(*id) else { continue };
-            peer.is_hot &= peer.served + SILENCE > *now || !peer.arm(*id, poller);
+            peer.is_hot &= peer.served + silence > *now || !peer.arm(*id, poller);
         }
         self.tidy();
     }

@@ -183,8 +183,7 @@ impl Manager {
         let Some(child) = &self.child else { return ask() };
         // Where one of ours has ended another server may be by now, which is not to be asked.
         if !child.process.child().is_ready() {
-            let _ = ask();
-            child.end();
+            child.end(ask().is_ok());
         }
         Ok(())
     }
@@ -352,11 +351,11 @@ fn named(rest: &mut Reader<'_>) -> Result<Named, CallError> {
 }
 
 impl Child {
-    /// Sees the process end, or kills it; clears up what a killed one leaves.
-    fn end(&self) {
+    /// Sees the process end that was told to, or else kills it.
+    fn end(&self, was_told: bool) {
         let child = self.process.child();
         let has_ended = || !ipc_pipe::wait_timeout(&[child], END).is_empty();
-        if !has_ended() {
+        if !(was_told && has_ended()) {
             let _ = self.process.kill();
             has_ended();
         }

@@ -455,12 +455,9 @@ fn time_limit_hits_no_bystander() {
         let time = Duration::from_micros(1600 + rng.below(800));
         let task = limited.apply_async(|time: Duration| std::thread::sleep(time), time);
         let bystanders = [(); 4].map(|()| pool.apply_async(|x: u32| x, 5));
-        match task.get() {
-            Err(error) => {
-                assert_eq!(error, TaskError::TimeLimit { limit });
-                killed += 1;
-            }
-            Ok(()) => {}
+        if let Err(error) = task.get() {
+            assert_eq!(error, TaskError::TimeLimit { limit });
+            killed += 1;
         }
         bystanders.into_iter().for_each(|bystander| assert_eq!(bystander.get(), Ok(5)));
     }

@@ -56,8 +56,8 @@ codes! {
     pub(in crate::manager) enum Op {
         // Links and objects.
         /// The first request of a link: version as a number, session or 0, secret of that session (16 bytes) ->
-        /// instance of the server (16 bytes), session, its secret (16 bytes), bytes of the largest message it takes.
-        /// Nothing = there is no such session.
+        /// instance of the server (16 bytes), session, its secret (16 bytes), bytes of the largest message it takes,
+        /// links at most. Nothing = there is no such session.
         Hello = 1,
         /// What a new object of a [`Kind`] is made of: u8 kind, name as bytes (empty = none), arguments of the kind. The
         /// one with that name, if there is one -> its number. The session has a reference to it.
@@ -117,7 +117,7 @@ codes! {
         /// or Differs -> u8 what is there, [value].
         MapCompareExchange = 42,
         /// key, u8 integer type ([`Integer`]), its bytes (16, sign extended) -> the former integer in 16 bytes; wraps.
-        /// Nothing = no such key. Differs = the value there is no such integer.
+        /// No such key counts as 0. Differs = the value there is no such integer.
         MapAdd = 43,
         /// place of the page before (0 = the first), u8 what (1 keys, 2 values, 3 both), most bytes -> place for the next
         /// page (0 = this was the last), many of: [key], [value]. Each entry that lives throughout is in exactly one page.
@@ -378,6 +378,11 @@ pub(super) struct ValueRef<'a> {
 impl<'a> ValueRef<'a> {
     pub(super) fn references(&self) -> impl ExactSizeIterator<Item = ObjectId> + use<'a> {
         self.references.chunks_exact(8).map(|id| u64::from_le_bytes(id.try_into().unwrap_or_default()))
+    }
+
+    /// These bytes, and no objects.
+    pub(super) fn plain(bytes: &'a [u8]) -> ValueRef<'a> {
+        ValueRef { references: &[], bytes }
     }
 
     /// What it takes in a message.

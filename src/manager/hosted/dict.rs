@@ -74,7 +74,7 @@ impl Hosted for Dict {
             Op::MapAdd => {
                 let (key, addition) = (arguments.bytes()?, Addition::read(&mut arguments)?);
                 arguments.end()?;
-                self.add(key, addition, desk);
+                self.add(session, key, addition, desk);
             }
             _ => {
                 let key = arguments.bytes()?;
@@ -205,10 +205,13 @@ impl Dict {
         }
     }
 
-    fn add(&mut self, key: &[u8], addition: Addition, desk: &mut Desk) {
-        match self.entries.get_mut(key) {
-            Some(entry) => addition.apply(&mut entry.value, desk),
-            None => desk.tell(Answer::Nothing),
+    fn add(&mut self, session: SessionId, key: &[u8], addition: Addition, desk: &mut Desk) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            return addition.apply(&mut entry.value, desk);
+        }
+        let (bytes, width) = addition.from_zero();
+        if self.insert(session, key, ValueRef::plain(&bytes[..width]), desk) {
+            Addition::answer(0, desk);
         }
     }
 

@@ -25,7 +25,17 @@ impl Addition {
         };
         let after = before.wrapping_add(self.operand).to_le_bytes();
         value.write(&after[..self.width()]);
+        Addition::answer(before, desk);
+    }
+
+    /// It was `before`.
+    pub(super) fn answer(before: u128, desk: &mut Desk) {
         desk.say(Answer::Done).put(&before.to_le_bytes());
+    }
+
+    /// The same for 0: what is there then.
+    pub(super) fn from_zero(&self) -> ([u8; 16], usize) {
+        (self.operand.to_le_bytes(), self.width())
     }
 
     /// The integer in `value`, its sign extended; `None` = it is none of this type.

@@ -519,7 +519,7 @@ impl<K, V> fmt::Debug for Entries<K, V> {
 /// let mut answers = batch.run()?;
 /// assert_eq!(answers.take(a)?, Some(1));
 /// assert_eq!(answers.take(b)?, None);
-/// assert_eq!(answers.take(former)?, Some(1));
+/// assert_eq!(answers.take(former)?, 1);
 /// assert_eq!(dict.get("a")?, Some(6));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -622,8 +622,8 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Batch<K, 
 }
 
 impl<K: Serialize + DeserializeOwned, V: Integer> Batch<K, V> {
-    /// As [`Dict::fetch_add`], but for a key that is there: `None` = it is not, and nothing was added.
-    pub fn fetch_add<Q>(&mut self, key: &Q, number: V) -> Pending<Option<V>>
+    /// As [`Dict::fetch_add`].
+    pub fn fetch_add<Q>(&mut self, key: &Q, number: V) -> Pending<V>
     where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,

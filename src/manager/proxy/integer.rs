@@ -16,8 +16,6 @@ pub trait Forms: serde::Serialize + serde::de::DeserializeOwned + Copy {
     fn widen(self) -> [u8; 16];
     #[doc(hidden)]
     fn narrow(bytes: [u8; 16]) -> Self;
-    #[doc(hidden)]
-    const ZERO: Self;
 }
 
 macro_rules! integers {
@@ -26,7 +24,6 @@ macro_rules! integers {
 
         impl Forms for $type {
             const CODE: u8 = message::Integer::$code as u8;
-            const ZERO: $type = 0;
 
             fn widen(self) -> [u8; 16] {
                 (self as $wide).to_le_bytes()
@@ -47,15 +44,14 @@ pub(super) fn put<N: Integer>(number: N, message: &mut Vec<u8>) {
     message.put(&number.widen());
 }
 
-/// The former integer; `None` = there is none.
+/// The former integer.
 pub(super) fn former<N: Integer>(
     answer: Answer,
     mut rest: Reader<'_>,
     _: &Loading<'_>,
-) -> Result<Option<N>, CallError> {
+) -> Result<N, CallError> {
     match answer {
-        Answer::Done => Ok(Some(N::narrow(rest.array()?))),
-        Answer::Nothing => Ok(None),
+        Answer::Done => Ok(N::narrow(rest.array()?)),
         Answer::Differs => Err(CallError::NotThatInteger),
         other => Err(CallError::unexpected(other, rest)),
     }

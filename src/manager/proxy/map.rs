@@ -224,19 +224,12 @@ impl Map<'_> {
 
     /// Adds; what is not there counts as 0. The former number.
     pub(super) fn add<N: Integer>(self, key: impl Key, number: N) -> Result<N, CallError> {
-        loop {
-            let write = |message: &mut Vec<u8>, _: &Storing| {
-                key.put(message)?;
-                integer::put(number, message);
-                Ok(())
-            };
-            if let Some(former) = self.0.call(Op::MapAdd, write, integer::former)? {
-                return Ok(former);
-            }
-            if self.swap::<N, N>(Op::MapInsertIfAbsent, key, &number)?.is_none() {
-                return Ok(N::ZERO);
-            }
-        }
+        let write = |message: &mut Vec<u8>, _: &Storing| {
+            key.put(message)?;
+            integer::put(number, message);
+            Ok(())
+        };
+        self.0.call(Op::MapAdd, write, integer::former)
     }
 
     /// All entries at once.

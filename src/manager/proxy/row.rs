@@ -236,7 +236,7 @@ impl Row<'_> {
             integer::put(number, message);
             Ok(())
         };
-        self.0.call(Op::ListAdd, write, integer::former)?.ok_or(CallError::Protocol)
+        self.0.call(Op::ListAdd, write, integer::former)
     }
 }
 

@@ -490,29 +490,35 @@ fn a_network_address_works_as_any() {
 }
 
 #[test]
-fn threads_beyond_the_connections_of_a_client_are_told() {
+fn waiting_threads_beyond_the_connections_are_told_and_leave_some_to_others() {
     let _test = test();
-    let manager = Manager::builder().client_links(3).start().unwrap();
-    let event = manager.event_named("go").unwrap();
+    let manager = Manager::builder().client_links(4).start().unwrap();
+    let (event, lock) = (manager.event().unwrap(), manager.lock().unwrap());
+    let guard = lock.lock().unwrap();
     std::thread::scope(|scope| {
-        let wait = || loop {
-            match event.wait_timeout(Duration::from_secs(30)) {
-                Err(CallError::Exhausted(_)) => {} // a question of this thread was on the way
-                answer => return answer,
-            }
-        };
-        let waiters = [(); 3].map(|()| scope.spawn(wait));
-        support::until(|| matches!(manager.statistics(), Err(CallError::Exhausted(_))));
-        let set = |(address, key): (Address, Vec<u8>)| {
-            let manager = Manager::connect(&address, &Key::new(key).unwrap()).unwrap();
-            support::until(|| manager.statistics().unwrap().waiting == 3);
-            manager.event_named("go").unwrap().set().unwrap();
-        };
-        let place = (manager.address().clone(), manager.key().expose().to_vec());
-        Process::spawn(set, place).unwrap().join().unwrap();
+        let waiters = [(); 2].map(|()| scope.spawn(|| event.wait_timeout(Duration::from_secs(30))));
+        let locker = scope.spawn(|| lock.lock().map(drop));
+        support::until(|| manager.statistics().unwrap().waiting == 3);
+        assert!(matches!(event.wait_timeout(Duration::from_secs(30)), Err(CallError::Exhausted(_))));
+        drop(guard); // gets through, and so does what sets the event
+        locker.join().unwrap().unwrap();
+        event.set().unwrap();
         assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap().unwrap()));
     });
     assert!(manager.statistics().is_ok());
+}
+
+#[test]
+fn short_calls_beyond_the_connections_wait_for_each_other() {
+    let _test = test();
+    let manager = Manager::builder().client_links(3).start().unwrap();
+    let dict: Dict<u8, u64> = manager.dict().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| (0..50).for_each(|_| _ = dict.fetch_add(&0, 1).unwrap()));
+        }
+    });
+    assert_eq!(dict.get(&0).unwrap(), Some(24 * 50));
 }
 
 #[test]

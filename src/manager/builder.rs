@@ -102,7 +102,10 @@ impl ManagerBuilder {
         self
     }
 
-    /// Connections of one client: so many of its threads can be in calls at the same time; 64 unless set.
+    /// Connections of one client; 256 unless set. So many of its threads can be in calls at the same time, and one more waits
+    /// until one of them is done. Of the calls that wait for others (for a lock, an item, an event), one eighth fewer:
+    /// beyond that they are [`CallError::Exhausted`](crate::manager::CallError::Exhausted) at once, for whoever is to wake
+    /// them must get through.
     pub fn client_links(mut self, links: usize) -> ManagerBuilder {
         self.limits.links = links;
         self

@@ -51,7 +51,7 @@
 //! # Processes, threads, forks
 //!
 //! All threads of a process may use one proxy at the same time: a call that waits holds up no other. A process is one client,
-//! with one connection for each thread in a call (64 at most). A child made by `fork` is a client of its own from its first call
+//! with one connection for each thread in a call ([256](ManagerBuilder::client_links) at most). A child made by `fork` is a client of its own from its first call
 //! on; until then it keeps its parent's connections open, so that a parent that dies first is missed only when the child
 //! ends.
 //!

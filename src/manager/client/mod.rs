@@ -75,6 +75,16 @@ impl Client {
         self.pool.get().seat(&self.endpoint, until)
     }
 
+    /// As [`seat_until`](Client::seat_until), for a call that may wait for others until then.
+    ///
+    /// # Errors
+    ///
+    /// As [`seat_until`](Client::seat_until); [`CallError::Exhausted`] if too many do.
+    #[inline]
+    pub(super) fn seat_to_wait(&self, until: Deadline) -> Result<Seat<'_>, CallError> {
+        self.pool.get().seat_to_wait(&self.endpoint, until)
+    }
+
     /// A link of the session `epoch`.
     ///
     /// # Errors

@@ -3,24 +3,34 @@
 //! A call takes a link and puts it back, so that a thread that waits holds up no other. The link that was used last is used
 //! next: its memory is warm, and the server looks at it most. A session lives as long as one of its links. A link that the
 //! server closed is the end of its session here: nobody asks whether the server died or let go.
+//!
+//! A server gives a process so many links and no more. Calls that may wait for others get most of them and not all: whoever is
+//! to end that waiting needs one too. So a short call waits at most until another short one is over.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use ipc_pipe::TryRecvError;
 use ipc_sync::Deadline;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::endpoint::{Endpoint, Unreached};
 use super::seat::{self, Seat};
 use crate::manager::error::CallError;
 use crate::manager::link::Link;
-use crate::manager::message::{Answer, Header, ObjectId, Op, Reader, VERSION, Write};
+use crate::manager::message::{Answer, Budget, Header, ObjectId, Op, Reader, VERSION, Write};
 
 /// Links that are kept when nobody uses them.
 const KEEP: usize = 8;
 
 /// How long a call tries to get a new link, unless it has less time itself.
 const GREETING: Duration = Duration::from_secs(10);
+
+/// One of so many links is not for calls that wait for others.
+const RESERVE: usize = 8;
+
+/// After so long without a free link it is tried again to get a new one.
+const ROUND: Duration = Duration::from_millis(100);
 
 /// How often a session is looked for that goes away at the same moment.
 const TRIES: usize = 3;
@@ -38,12 +48,26 @@ pub(super) struct Session {
     secret: [u8; 16],
     /// Bytes of the largest message.
     pub(super) max_message: usize,
+    /// Links at most.
+    links: usize,
+}
+
+impl Session {
+    /// So many calls may wait for others at the same time; one always may.
+    #[inline]
+    pub(super) fn most_stays(&self) -> usize {
+        (self.links - self.links.div_ceil(RESERVE).min(self.links)).max(1)
+    }
 }
 
 /// The links of one process to one server.
 #[derive(Default)]
 pub(super) struct Pool {
     links: Mutex<Links>,
+    /// A link is idle, or there is no session any more.
+    freed: Condvar,
+    /// Calls under way that may wait for others.
+    stays: AtomicUsize,
     /// Held by who begins a session.
     opening: Mutex<()>,
 }
@@ -62,7 +86,32 @@ struct Links {
     has_met: bool,
 }
 
+/// A call that may wait for others, one of those for which there are links.
+pub(super) struct Stay<'p>(&'p Pool);
+
+impl Drop for Stay<'_> {
+    fn drop(&mut self) {
+        self.0.stays.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Pool {
+    /// A link as from [`seat`](Pool::seat), for a call that may wait for others until then.
+    ///
+    /// # Errors
+    ///
+    /// As [`seat`](Pool::seat); [`CallError::Exhausted`] if so many wait that hardly a link is left.
+    #[inline]
+    pub(super) fn seat_to_wait(&self, endpoint: &Endpoint, until: Deadline) -> Result<Seat<'_>, CallError> {
+        let before = self.stays.fetch_add(1, Relaxed);
+        let stay = Stay(self);
+        let seat = self.seat(endpoint, Some(until))?;
+        if before >= seat.most_stays() {
+            return Err(CallError::Exhausted(Budget::Links));
+        }
+        Ok(seat.keep(stay))
+    }
+
     /// A link that nobody else uses: an idle one, or a new one. For a call with a time limit that is the limit here too.
     ///
     /// # Errors
@@ -95,17 +144,42 @@ impl Pool {
     #[cold]
     fn open(&self, endpoint: &Endpoint, until: Option<Deadline>) -> Result<Seat<'_>, CallError> {
         let until = Deadline::after(seat::patience(until).unwrap_or(GREETING).min(GREETING));
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        while tries < TRIES {
             let session = self.links.lock().session;
             let opened = match session {
-                Some(session) => self.join(endpoint, session, until)?,
-                None => self.begin(endpoint, until)?,
+                Some(session) => self.join(endpoint, session, until),
+                None => self.begin(endpoint, until),
+            };
+            let opened = match opened {
+                Err(CallError::Exhausted(Budget::Links)) if !until.has_passed() => self.next_free(until),
+                opened => {
+                    tries += 1;
+                    opened?
+                }
             };
             if let Some(seat) = opened {
                 return Ok(seat);
             }
         }
         Err(CallError::ServerDied)
+    }
+
+    /// The next link that another call is done with; `None` = for a while there is none.
+    fn next_free(&self, until: Deadline) -> Option<Seat<'_>> {
+        let mut links = self.links.lock();
+        let round = Deadline::after(until.remaining().unwrap_or(ROUND).min(ROUND));
+        loop {
+            let session = links.session?;
+            if let Some(link) = links.idle.pop() {
+                return Some(Seat::new(self, link, &session));
+            }
+            let rest = round.remaining().unwrap_or(ROUND);
+            if rest.is_zero() {
+                return None;
+            }
+            self.freed.wait_for(&mut links, rest);
+        }
     }
 
     /// One more link of the session; `None` = it is over.
@@ -163,6 +237,7 @@ impl Pool {
         let mut links = self.links.lock();
         if links.is(epoch) && links.idle.len() < KEEP {
             links.idle.push(link);
+            self.freed.notify_one();
         } else {
             drop(links); // before the link: to close it takes system calls
         }
@@ -181,6 +256,7 @@ impl Pool {
         let mut links = self.links.lock();
         if links.is(epoch) {
             let over = std::mem::replace(&mut *links, Links { has_met: true, ..Links::default() });
+            self.freed.notify_all();
             drop(links);
             drop(over);
         }
@@ -296,7 +372,8 @@ fn welcome(message: &[u8]) -> Result<Option<Session>, CallError> {
     }
     let (instance, number, secret) = (rest.array()?, rest.number()?, rest.array()?);
     let max_message = usize::try_from(rest.number()?).unwrap_or(usize::MAX);
+    let links = usize::try_from(rest.number()?).unwrap_or(usize::MAX);
     let epoch = ipc_shm::random_id().map_err(|error| CallError::Link(error.into()))? as u64 | 1;
     let instance = u128::from_le_bytes(instance);
-    Ok(Some(Session { epoch, instance, number, secret, max_message }))
+    Ok(Some(Session { epoch, instance, number, secret, max_message, links }))
 }

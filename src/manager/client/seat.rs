@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipc_pipe::{RecvError, SendError, TryRecvError, TrySendError, scratch};
 use ipc_sync::Deadline;
 
-use super::pool::{self, Epoch, Pool, Session};
+use super::pool::{self, Epoch, Pool, Session, Stay};
 use super::thread;
 use crate::manager::error::CallError;
 use crate::manager::link::Link;
@@ -24,6 +24,9 @@ pub(in crate::manager) struct Seat<'p> {
     /// When what it is used for must be over.
     until: Option<Deadline>,
     state: State,
+    most_stays: usize,
+    /// There if the call may wait for others. Dropped after the link is back.
+    _stay: Option<Stay<'p>>,
 }
 
 /// What the link is in the middle of.
@@ -41,7 +44,21 @@ impl<'p> Seat<'p> {
     #[inline]
     pub(super) fn new(pool: &'p Pool, link: Link, session: &Session) -> Seat<'p> {
         let (epoch, instance) = (session.epoch, session.instance);
-        Seat { pool, link: Some(link), epoch, instance, until: None, state: State::Between }
+        let (link, most_stays) = (Some(link), session.most_stays());
+        Seat { pool, link, epoch, instance, until: None, state: State::Between, most_stays, _stay: None }
+    }
+
+    /// For a call that may wait for others.
+    #[inline]
+    pub(super) fn keep(mut self, stay: Stay<'p>) -> Seat<'p> {
+        self._stay = Some(stay);
+        self
+    }
+
+    /// See [`Session::most_stays`].
+    #[inline]
+    pub(super) fn most_stays(&self) -> usize {
+        self.most_stays
     }
 
     #[inline]

@@ -143,7 +143,7 @@ impl Handle {
         write: impl FnOnce(&mut Vec<u8>, &Storing) -> Result<(), CallError>,
         read: impl FnOnce(Answer, Reader<'_>, &Loading<'_>) -> Result<R, CallError>,
     ) -> Result<(Epoch, R), CallError> {
-        let mut seat = self.0.client.seat_until(Some(deadline))?;
+        let mut seat = self.0.client.seat_to_wait(deadline)?;
         let object = self.0.object(&mut seat)?;
         let epoch = seat.epoch();
         let held = self.0.client.exchange(seat, op, object, Some(deadline), write, read)?;
@@ -197,7 +197,10 @@ impl Handle {
         write: impl FnOnce(&mut Vec<u8>, &Storing) -> Result<(), CallError>,
         read: impl FnOnce(Answer, Reader<'_>, &Loading<'_>) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
-        let mut seat = self.0.client.seat_until(deadline)?;
+        let mut seat = match deadline {
+            Some(deadline) => self.0.client.seat_to_wait(deadline)?,
+            None => self.0.client.seat()?,
+        };
         let object = self.0.object(&mut seat)?;
         self.0.client.exchange(seat, op, object, deadline, write, read)
     }

@@ -25,7 +25,7 @@ pub(in crate::manager) struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { message: 64 << 20, bytes: 1 << 30, objects: 100_000, waits: 1024, links: 64 }
+        Limits { message: 64 << 20, bytes: 1 << 30, objects: 100_000, waits: 1024, links: 256 }
     }
 }
 

@@ -55,11 +55,13 @@ impl State {
 
     fn welcome(&mut self, id: SessionId, secret: [u8; 16]) {
         let (instance, largest) = (self.instance.to_le_bytes(), self.limits.message as u64);
+        let links = self.limits.links as u64;
         let answer = self.desk.say(Answer::Done);
         answer.put(&instance);
         answer.put_number(id.0);
         answer.put(&secret);
         answer.put_number(largest);
+        answer.put_number(links);
     }
 
     /// Nobody listens to the call that the link asked last.

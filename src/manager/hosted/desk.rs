@@ -53,6 +53,8 @@ pub(in crate::manager) struct Desk {
     pub(in crate::manager) allowance: u64,
     /// Bytes that the answer may have.
     pub(in crate::manager) room: usize,
+    /// Elements that were looked at or moved, where one request may do so to many of them.
+    pub(in crate::manager) steps: usize,
 }
 
 impl Desk {
@@ -167,7 +169,7 @@ impl Desk {
         let fits = self.affords(bytes);
         if fits {
             self.allowance -= bytes as u64;
-            self.taken.push((session, bytes as i64));
+            self.count(session, bytes as i64);
         }
         fits
     }
@@ -185,7 +187,16 @@ impl Desk {
     /// `session` was charged with so many bytes that are free now.
     #[inline]
     pub(in crate::manager) fn refund(&mut self, session: SessionId, bytes: usize) {
-        self.taken.push((session, -(bytes as i64)));
+        self.count(session, -(bytes as i64));
+    }
+
+    /// Many that follow each other are mostly of one session.
+    #[inline]
+    fn count(&mut self, session: SessionId, bytes: i64) {
+        match self.taken.last_mut() {
+            Some((last, sum)) if *last == session => *sum += bytes,
+            _ => self.taken.push((session, bytes)),
+        }
     }
 
     /// Appends a stored value to the answer of a call of `session` that waits no longer.
@@ -196,7 +207,7 @@ impl Desk {
 
     /// Keeps a value that `session` was given and has never seen. It is charged with it, whatever its budget.
     pub(in crate::manager) fn take_back(&mut self, session: SessionId, value: ValueRef<'_>) -> Stored {
-        self.taken.push((session, value.charge() as i64));
+        self.count(session, value.charge() as i64);
         self.stored.extend(value.references());
         Stored::new(session, value)
     }

@@ -132,6 +132,7 @@ impl List {
         let Some(place) = self.place(index) else { return desk.tell(Answer::OutOfRange) };
         if desk.answer_value(Answer::Done, session, &self.elements[place]) && op == Op::ListPop {
             self.changed();
+            desk.steps += self.elements.len() - place;
             desk.discard(self.elements.remove(place));
         }
     }
@@ -144,7 +145,9 @@ impl List {
             desk.replace(session, &mut self.elements[place], value);
         } else if let Some(value) = desk.keep(session, value) {
             self.changed();
-            self.elements.insert(self.bound(index), value);
+            let place = self.bound(index);
+            desk.steps += self.elements.len() - place;
+            self.elements.insert(place, value);
             desk.tell(Answer::Done);
         }
     }
@@ -161,6 +164,7 @@ impl List {
             Op::ListClear => self.clear(desk),
             _ => {
                 self.changed();
+                desk.steps += self.elements.len();
                 self.elements.reverse();
             }
         }
@@ -189,6 +193,7 @@ impl List {
             _ => 0..self.elements.len(),
         };
         arguments.end()?;
+        desk.steps += range.len();
         let mut found = range.filter(|place| self.elements[*place].is(value));
         if op == Op::ListCount {
             let count = found.count();
@@ -247,6 +252,7 @@ impl List {
             desk.tell(Answer::OutOfRange);
         } else if let Some(values) = values.keep(session, desk) {
             self.changed();
+            desk.steps += self.elements.len() - range.start;
             self.elements.splice(range, values).for_each(|value| desk.discard(value));
             desk.tell(Answer::Done);
         }

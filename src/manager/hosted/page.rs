@@ -37,6 +37,7 @@ impl Page {
     /// Says how many there are. Of none though there should be some, `is_whole` is false: the answer says that it would be
     /// too large.
     pub(super) fn end(self, desk: &mut Desk, is_whole: bool) -> bool {
+        desk.steps += self.count as usize;
         if self.count == 0 && !is_whole {
             return desk.has_room(desk.room);
         }

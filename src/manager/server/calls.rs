@@ -10,6 +10,9 @@ const FIRST_OF_OBJECTS: u8 = Op::MapGet as u8;
 /// What an answer of a batch may take that says only that there is no room for more.
 const REFUSAL: usize = 64;
 
+/// Elements that one batch may look at or move, about: some milliseconds of the server's time.
+const MOST_STEPS: usize = 1 << 22;
+
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reply {
@@ -124,12 +127,18 @@ impl State {
         Ok(reply)
     }
 
-    /// Many requests in one. The answers that have no room say so, and what they would answer is not done.
+    /// Many requests in one. The answers that have no room say so, and what they would answer is not done; nor is what comes after
+    /// too much work.
     fn batch(&mut self, caller: Caller, mut arguments: Reader<'_>) -> Result<(), Malformed> {
         let count = arguments.u32()?;
         if count > MAX_BATCH {
             return Err(Malformed);
         }
+        if count as usize * REFUSAL > self.limits.message {
+            self.failed("the answers to so many requests would be too large");
+            return Ok(());
+        }
+        self.desk.steps = 0;
         let mut answers = std::mem::take(&mut self.batch);
         answers.clear();
         answers.put_u8(Answer::Done as u8);
@@ -137,7 +146,12 @@ impl State {
         for left in (0..count as usize).rev() {
             let reserved = answers.len() + (left + 1) * REFUSAL;
             self.desk.room = self.limits.message.saturating_sub(reserved).max(REFUSAL);
-            self.one_of_batch(caller, Reader::new(arguments.bytes()?))?;
+            let request = Reader::new(arguments.bytes()?);
+            if self.desk.steps > MOST_STEPS {
+                self.failed("too much work for one batch");
+            } else {
+                self.one_of_batch(caller, request)?;
+            }
             answers.put_bytes(&self.desk.answer);
         }
         arguments.end()?;

@@ -2,7 +2,7 @@
 //!
 //! 1. `state`, `calls`, `sessions`, `references`, `snapshot`: what requests do; without links, and nothing blocks.
 //!    `saver`, `file`: what a snapshot does on the disk.
-//! 2. `turns`, `peer`, `poller`: the loop over the links.
+//! 2. `turns`, `peer`, `poller`, `slice`: the loop over the links.
 //! 3. `table`, `session`, `slab`: what is kept.
 
 mod calls;
@@ -14,6 +14,7 @@ mod saver;
 mod session;
 mod sessions;
 mod slab;
+mod slice;
 mod snapshot;
 mod state;
 mod table;

@@ -8,6 +8,7 @@ use nix::unistd::{Pid, geteuid};
 
 use super::calls::Reply;
 use super::poller::{EACH_TIME, Poller, READABLE, WRITABLE};
+use super::slice::Slice;
 use super::state::{Line, LinkId, State};
 use crate::process::Pidfd;
 
@@ -23,6 +24,8 @@ pub(super) struct Peer {
     /// There may be something that memory does not tell of: bytes of a stream, or the end of file.
     pub(super) look: Cell<bool>,
     pub(super) is_hot: bool,
+    /// It used up a slice when it was served last.
+    pub(super) is_greedy: bool,
     /// It stands in the list of hot links, from which it is taken after the turn.
     pub(super) is_listed: bool,
     /// The turn in which it was served last.
@@ -62,6 +65,7 @@ impl Peer {
             owed: None,
             look: Cell::new(true),
             is_hot: true,
+            is_greedy: false,
             is_listed: true,
             served: 0,
             whole_until: None,
@@ -78,9 +82,9 @@ impl Peer {
         }
     }
 
-    /// Answers what has come, up to a few messages.
+    /// Answers what has come, up to a few messages, until the slice is over.
     #[inline]
-    pub(super) fn serve(&mut self, id: LinkId, state: &mut State) -> Turn {
+    pub(super) fn serve(&mut self, id: LinkId, state: &mut State, slice: &Slice) -> Turn {
         if self.is_deaf.get() {
             return Turn::Over { refused: false };
         }
@@ -107,7 +111,7 @@ impl Peer {
             self.whole_until = None;
             // Rings tell by themselves what comes next. Others wait for the woken, and for the end.
             self.look.set(!self.link.is_local());
-            if !state.woken.is_empty() || state.is_over {
+            if !state.woken.is_empty() || state.is_over || slice.is_over() {
                 break;
             }
         }

@@ -7,6 +7,9 @@
 //! ```
 //!
 //! Before the server sleeps all hot links become cold. So who is silent costs nothing.
+//!
+//! A link whose requests take a whole slice of time is greedy: of all that are, one is served in each turn, so that the others
+//! wait for one slice and not for many.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -19,6 +22,7 @@ use ipc_sync::{Deadline, Patience};
 use super::peer::{Peer, Turn};
 use super::poller::{Events, Poller, READABLE};
 use super::slab::Slab;
+use super::slice::Slice;
 use super::state::{LinkId, State, Woken};
 
 /// The poller's numbers for newcomers, and for snapshots that were written. Links have larger ones.
@@ -62,6 +66,10 @@ pub(super) struct Turns {
     patience: Patience,
     /// Not all that are on the list are hot.
     untidy: bool,
+    /// Since it looked at everything else, or somebody used up the last one.
+    slice: Slice,
+    /// Where in the list a turn begins: behind the greedy link that was served last.
+    start: usize,
     /// Counts turns.
     now: u64,
     /// The turn in which it looked at everything else last.
@@ -69,6 +77,15 @@ pub(super) struct Turns {
     /// The processor on which the last client was seen.
     processor: u32,
     pub(super) frame_time: Duration,
+}
+
+/// What became of a turn of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Pace {
+    Idle,
+    Busy,
+    /// Somebody used up a slice: everything else has waited long enough.
+    Late,
 }
 
 /// What came while nobody had anything.
@@ -96,6 +113,8 @@ impl Turns {
             poller,
             patience: Patience::default(),
             untidy: false,
+            slice: Slice::begin(),
+            start: 0,
             now: 0,
             looked: 0,
             processor: u32::MAX,
@@ -118,8 +137,10 @@ impl Turns {
     pub(super) fn run(&mut self) -> io::Result<()> {
         while !self.state.is_over {
             self.now += 1;
-            if !self.turn() {
-                self.rest()?;
+            match self.turn() {
+                Pace::Idle => self.rest()?,
+                Pace::Busy => {}
+                Pace::Late => self.look_around()?,
             }
             if self.now - self.looked >= UNTIL_LOOK {
                 self.look_around()?;
@@ -128,22 +149,36 @@ impl Turns {
         Ok(())
     }
 
-    /// One turn of all hot links; false = none had anything.
-    fn turn(&mut self) -> bool {
-        let mut busy = false;
-        for at in 0..self.hot.len() {
-            busy |= self.serve(self.hot[at]);
+    /// One turn of all hot links, but for greedy ones: one of these.
+    fn turn(&mut self) -> Pace {
+        let (mut pace, mut fed) = (Pace::Idle, false);
+        let (count, start) = (self.hot.len(), self.start);
+        for n in start..start + count {
+            let at = n % count;
+            let id = self.hot[at];
+            if fed && self.peers.get(id).is_some_and(|peer| peer.is_greedy) {
+                continue;
+            }
+            if !self.serve(id) {
+                continue;
+            }
+            pace = pace.max(Pace::Busy);
+            if self.slice.is_over() {
+                self.slice = Slice::begin();
+                (pace, fed, self.start) = (Pace::Late, true, at + 1);
+            }
         }
         if std::mem::take(&mut self.untidy) {
             self.tidy();
         }
-        busy
+        pace
     }
 
     #[inline]
     fn serve(&mut self, id: LinkId) -> bool {
         let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.is_hot) else { return false };
-        let turn = peer.serve(id, &mut self.state);
+        let turn = peer.serve(id, &mut self.state, &self.slice);
+        peer.is_greedy = turn == Turn::Busy && self.slice.is_over();
         match turn {
             Turn::Busy => {
                 peer.served = self.now;
@@ -245,6 +280,7 @@ impl Turns {
         if let Some(rested) = over.into_inner() {
             self.wake(rested?);
         }
+        self.slice = Slice::begin();
         Ok(())
     }
 
@@ -285,11 +321,13 @@ impl Turns {
 
     /// What a busy server must not forget.
     fn look_around(&mut self) -> io::Result<()> {
+        self.note_begun();
         let mut events = Events::default();
         self.poller.wait(&mut events, Deadline::NOW)?;
         self.cool();
         self.attend(&events);
         self.keep_time();
+        self.slice = Slice::begin();
         Ok(())
     }
 

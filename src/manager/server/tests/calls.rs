@@ -400,3 +400,103 @@ fn who_asks_all_the_time_holds_up_nobody() {
         over.store(true, Relaxed);
     });
 }
+
+/// A list of so many short values.
+fn long_list(client: &Client, name: &[u8], count: u32) -> ObjectId {
+    let list = client.create(Kind::List, name);
+    let (answer, _) = client.ask(Op::ListExtend, list, |message| {
+        message.put_u32(count);
+        (0..count).for_each(|_| message.put_value(&[], b"four"));
+    });
+    assert_eq!(answer, Answer::Done);
+    list
+}
+
+#[test]
+fn who_asks_for_much_work_holds_up_nobody() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let greedy: Vec<Client> = (0..20).map(|_| server.client()).collect();
+    let list = long_list(&greedy[0], b"list", 1_000_000);
+    let over = AtomicBool::new(false);
+    let count = |message: &mut Vec<u8>| message.put_value(&[], b"five");
+    let (mut calls, mut visits) = (Vec::new(), Vec::new());
+    thread::scope(|scope| {
+        for client in &greedy {
+            scope.spawn(|| {
+                while !over.load(Relaxed) {
+                    (0..16).for_each(|_| client.tell(Op::ListCount, list, count));
+                    (0..16).for_each(|_| assert_eq!(client.hear().0, Answer::Done));
+                }
+            });
+        }
+        let good = server.client();
+        for _ in 0..20 {
+            let start = Instant::now();
+            good.statistics();
+            calls.push(start.elapsed());
+            let start = Instant::now();
+            server.client();
+            visits.push(start.elapsed());
+        }
+        over.store(true, Relaxed);
+    });
+    calls.sort();
+    visits.sort();
+    support::say(&format!("half of the calls {:?}, of the visits {:?}", calls[10], visits[10]));
+    assert!(calls[10] < Duration::from_millis(40), "{calls:?}");
+    assert!(visits[10] < Duration::from_millis(200), "{visits:?}");
+}
+
+type Arguments = dyn Fn(&mut Vec<u8>);
+
+#[test]
+fn a_batch_does_so_much_work_and_no_more() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let client = server.client();
+    let list = long_list(&client, b"", 1_000_000);
+    let batch = |count: u32, op: Op, write: &Arguments| {
+        let one = request(op, list, write);
+        let (answer, rest) = client.ask(Op::Batch, 0, |message| {
+            message.put_u32(count);
+            (0..count).for_each(|_| message.put_bytes(&one));
+        });
+        assert_eq!(answer, Answer::Done);
+        let mut rest = Reader::new(&rest);
+        assert_eq!(rest.u32(), Ok(count));
+        let is_done = |_: &u32| rest.bytes().unwrap()[0] == Answer::Done as u8;
+        (0..count).filter(is_done).count()
+    };
+    let works: [(Op, &Arguments); 4] = [
+        (Op::ListCount, &|message| message.put_value(&[], b"five")),
+        (Op::ListReverse, &|_| ()),
+        (Op::ListPop, &|message| message.put_index(0)),
+        (Op::ListInsert, &|message| {
+            message.put_index(0);
+            message.put_value(&[], b"four");
+        }),
+    ];
+    for (op, write) in works {
+        assert!((1..10).contains(&batch(1000, op, write)), "{op:?}");
+    }
+    assert_eq!(batch(1000, Op::ListLen, &|_| ()), 1000);
+}
+
+#[test]
+fn batch_whose_answers_have_no_room_is_refused_whole() {
+    let _test = test(60);
+    let server = Server::start(Limits { message: 64 << 10, ..Limits::default() });
+    let client = server.client();
+    let dict = client.create(Kind::Dict, b"");
+    client.set(dict, b"key", &[1; 30]);
+    let get = request(Op::MapGet, dict, |message| message.put_bytes(b"key"));
+    for (count, expected) in [(1000u32, Answer::Done), (2000, Answer::Failed)] {
+        let said = client.ask(Op::Batch, 0, |message| {
+            message.put_u32(count);
+            (0..count).for_each(|_| message.put_bytes(&get));
+        });
+        assert_eq!(said.0, expected);
+    }
+    assert_eq!(client.get(dict, b"key").0, Answer::Done);
+}

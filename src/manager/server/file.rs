@@ -38,14 +38,18 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// All bytes of the file at `path`.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// All bytes of the file at `path`, or only the first ones if these are others than `magic`: nobody waits for a large file that is
+/// no use.
+pub(super) fn read(path: &Path, magic: &[u8]) -> io::Result<Vec<u8>> {
     // A fifo would hold the server up.
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"));
     }
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    Read::take(&file, magic.len() as u64).read_to_end(&mut bytes)?;
+    if bytes == magic {
+        file.read_to_end(&mut bytes)?;
+    }
     Ok(bytes)
 }

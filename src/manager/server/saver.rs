@@ -29,13 +29,15 @@ pub(super) type Outcome = (Ticket, Result<(), String>);
 pub(super) struct Saver {
     thread: Option<(Sender<Job>, JoinHandle<()>)>,
     done: (Sender<Outcome>, Receiver<Outcome>),
+    /// Jobs whose outcomes were not told.
+    open: usize,
     bell: Arc<EventFd>,
 }
 
 impl Saver {
     pub(super) fn new() -> io::Result<Saver> {
         let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Saver { thread: None, done: channel(), bell: Arc::new(bell) })
+        Ok(Saver { thread: None, done: channel(), open: 0, bell: Arc::new(bell) })
     }
 
     /// Begins to write. The thread starts with the first job.
@@ -44,7 +46,14 @@ impl Saver {
             self.thread = Some(self.start()?);
         }
         let sent = self.thread.as_ref().map(|(jobs, _)| jobs.send(job));
-        sent.and_then(Result::ok).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+        sent.and_then(Result::ok).ok_or(io::ErrorKind::BrokenPipe)?;
+        self.open += 1;
+        Ok(())
+    }
+
+    /// Whether a job is not done.
+    pub(super) fn is_busy(&self) -> bool {
+        self.open > 0
     }
 
     fn start(&self) -> io::Result<(Sender<Job>, JoinHandle<()>)> {
@@ -64,9 +73,11 @@ impl Saver {
     }
 
     /// What was written since this was asked last.
-    pub(super) fn outcomes(&self) -> impl Iterator<Item = Outcome> {
+    pub(super) fn outcomes(&mut self) -> Vec<Outcome> {
         let _ = self.bell.read(); // nothing there = it is not readable
-        self.done.1.try_iter()
+        let outcomes: Vec<Outcome> = self.done.1.try_iter().collect();
+        self.open -= outcomes.len();
+        outcomes
     }
 }
 

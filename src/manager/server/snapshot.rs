@@ -13,7 +13,7 @@
 //! An object's number is its place in the file, from 1 on. All named data is there, and all data that it refers to. What is
 //! no data, such as a lock, has number 0: after a load it is gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
@@ -29,14 +29,15 @@ use super::slab::ByNumber;
 use super::state::{Line, LinkId, Parked, State};
 use super::table::{Entry, Table};
 use crate::manager::hosted::{Caller, Hosted, NOBODY, Object, Ticket};
-use crate::manager::message::{Answer, Kind, Malformed, ObjectId, Op, Reader, Write};
+use crate::manager::message::{Answer, Kind, MAX_NAME, Malformed, ObjectId, Op, Reader, Write};
 
 const MAGIC: [u8; 8] = *b"mpdata\r\n";
 const VERSION: u32 = 1;
 const HEADER: usize = 32;
 
 impl State {
-    /// Takes the snapshot, at once, and begins to write it; the answer comes when it is on the disk.
+    /// Takes the snapshot and begins to write it, when the ones that were asked for before are written: no two of them take memory
+    /// at a time. The answer comes when it is on the disk.
     pub(super) fn save(
         &mut self,
         link: LinkId,
@@ -46,14 +47,27 @@ impl State {
     ) -> Result<Reply, Malformed> {
         let Some(path) = self.path(line, arguments)? else { return Ok(Reply::Answer) };
         let Caller { ticket, .. } = caller;
-        if let Err(why) = self.saver.begin(Job { ticket, path, bytes: pack(&self.table) }) {
-            self.failed(&why.to_string());
-            return Ok(Reply::Answer);
-        }
         self.last_ticket += 1;
         line.waits = Some(ticket);
         self.park(Parked { link, op: Op::Save, object: 0, caller, deadline: Deadline::NEVER });
+        self.saves.push_back((ticket, path));
+        self.begin_save();
         Ok(Reply::None)
+    }
+
+    /// Begins with the next snapshot that somebody still waits for, if none is being written.
+    fn begin_save(&mut self) {
+        while !self.saver.is_busy() {
+            let Some((ticket, path)) = self.saves.pop_front() else { return };
+            if !self.parked.contains_key(&ticket) {
+                continue;
+            }
+            let job = Job { ticket, path, bytes: pack(&self.table) };
+            if let Err(why) = self.saver.begin(job) {
+                self.desk.wake(ticket, Answer::Failed).put_bytes(why.to_string().as_bytes());
+                self.settle();
+            }
+        }
     }
 
     /// Answers those whose snapshots were written.
@@ -65,11 +79,12 @@ impl State {
             }
         }
         self.settle();
+        self.begin_save();
     }
 
     pub(super) fn load(&mut self, line: &Line, arguments: Reader<'_>) -> Result<(), Malformed> {
         if let Some(path) = self.path(line, arguments)? {
-            let loaded = file::read(&path).map_err(Fault::Io).and_then(|bytes| self.unpack(&bytes));
+            let loaded = file::read(&path, &MAGIC).map_err(Fault::Io).and_then(|bytes| self.unpack(&bytes));
             match loaded {
                 Ok(names) => self.desk.say(Answer::Done).put_number(names),
                 Err(why) => self.failed(&format!("{}: {why}", path.display())),
@@ -209,7 +224,7 @@ fn has_keys(kind: Kind) -> bool {
 }
 
 /// Tells a damaged file from a whole one; it is no defence against somebody who wants to deceive.
-fn checksum(bytes: &[u8]) -> u64 {
+pub(super) fn checksum(bytes: &[u8]) -> u64 {
     let mut sum = bytes.len() as u64;
     let mut mix = |word: u64| sum = (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     let words = bytes.chunks_exact(8);
@@ -219,7 +234,7 @@ fn checksum(bytes: &[u8]) -> u64 {
     sum ^ sum >> 32
 }
 
-/// A file that was looked through: every length fits, every number is an object's.
+/// A file that was looked through: every length fits, every number is an object's, and no object or name is named twice.
 struct Content<'a> {
     /// Kinds, and where what is in them begins.
     objects: Vec<(Kind, Reader<'a>)>,
@@ -256,9 +271,11 @@ impl<'a> Content<'a> {
             objects.push((kind, bytes));
             Object::skip(&mut bytes, has_keys(kind), known)?;
         }
+        let (mut seen, mut named) = (HashSet::new(), HashSet::new());
         for _ in 0..bytes.u32()? {
             let (name, place) = (bytes.bytes()?, bytes.number()?);
-            if name.is_empty() || place == 0 || !known(place) {
+            let fits = !name.is_empty() && name.len() <= MAX_NAME && place != 0 && known(place);
+            if !fits || !seen.insert(name) || !named.insert(place) {
                 return Err(Malformed);
             }
             names.push((name, place));

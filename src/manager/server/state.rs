@@ -1,7 +1,8 @@
 //! What the server knows: sessions, objects, calls that wait. It has no links, and nothing here blocks.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::process;
 
 use ipc_pipe::codec;
@@ -90,6 +91,8 @@ pub(super) struct State {
     /// Answers to calls that waited, for their links.
     pub(super) woken: Vec<Woken>,
     pub(super) saver: Saver,
+    /// Snapshots that are to be taken.
+    pub(super) saves: VecDeque<(Ticket, PathBuf)>,
     pub(super) is_over: bool,
     /// Links and those of them that were refused, as the links' keeper counts them.
     pub(super) links: u64,
@@ -112,6 +115,7 @@ impl State {
             timers: BTreeSet::new(),
             woken: Vec::new(),
             saver: Saver::new()?,
+            saves: VecDeque::new(),
             is_over: false,
             links: 0,
             refused: 0,

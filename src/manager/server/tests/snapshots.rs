@@ -67,3 +67,45 @@ fn a_snapshot_has_all_named_data() {
     assert_eq!(mode & 0o7777, 0o600);
     assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 2, "nothing is left behind");
 }
+
+/// A whole file with that content.
+fn forge(objects: &dyn Fn(&mut Vec<u8>)) -> Vec<u8> {
+    let mut rest = Vec::new();
+    objects(&mut rest);
+    let mut file = Vec::new();
+    file.put(b"mpdata\r\n");
+    file.put_u32(1);
+    file.put_u32(0);
+    file.put_number(rest.len() as u64);
+    file.put_number(crate::manager::server::snapshot::checksum(&rest));
+    file.put(&rest);
+    file
+}
+
+#[test]
+fn names_that_a_snapshot_has_twice_are_no_names() {
+    let _test = test(60);
+    let folder = Folder::new();
+    let server = Server::start(Limits::default());
+    let client = server.client();
+    let names: [&[(&[u8], u64)]; 4] =
+        [&[(b"a", 1), (b"b", 1)], &[(b"a", 1), (b"a", 2)], &[(b"a", 3)], &[(&[b'a'; 1025], 1)]];
+    for names in names {
+        let bytes = forge(&|bytes| {
+            bytes.put_u32(2);
+            for _ in 0..2 {
+                bytes.put_u8(Kind::Dict as u8);
+                bytes.put_number(0);
+            }
+            bytes.put_u32(names.len() as u32);
+            for (name, place) in names {
+                bytes.put_bytes(name);
+                bytes.put_number(*place);
+            }
+        });
+        let path = folder.file("forged", &bytes);
+        let said = client.ask(Op::Load, 0, |message| message.put_bytes(path.as_os_str().as_encoded_bytes()));
+        assert_eq!(said.0, Answer::Failed, "{names:?}");
+        assert!(at_base(&client.statistics()));
+    }
+}

@@ -216,3 +216,42 @@ fn greedy_ones_are_told_so() {
     dict.set(&1, &vec![0u8; 1000]).unwrap();
     manager.dict::<u32, u32>().unwrap();
 }
+
+#[test]
+fn too_many_requests_for_one_batch_are_told_so() {
+    let _test = test(30);
+    let address = Address::Abstract(support::unique("manager").into_bytes());
+    let manager = Manager::builder().address(address).max_message(64 << 10).start().unwrap();
+    let dict: Dict<u32, Vec<u8>> = manager.dict().unwrap();
+    dict.set(&1, &vec![1; 30]).unwrap();
+    assert_eq!(dict.get_many(&[1; 1000]).unwrap().len(), 1000);
+    assert!(matches!(dict.get_many(&[1; 2000]), Err(CallError::Failed(_))), "no room for the answers");
+    assert_eq!(dict.get(&1).unwrap(), Some(vec![1; 30]));
+    let manager = crate::manager();
+    let dict: Dict<u32, u32> = manager.dict().unwrap();
+    let keys: Vec<u32> = (0..65_537).collect();
+    assert_eq!(dict.get_many(&keys[1..]).unwrap().len(), 65_536);
+    assert!(matches!(dict.get_many(&keys), Err(CallError::Failed(_))));
+    assert_eq!(dict.get(&1).unwrap(), None);
+}
+
+#[test]
+fn many_snapshots_at_once_take_the_memory_of_one() {
+    let _test = test(60);
+    let folder = support::Folder::new();
+    let manager = manager();
+    let dict: Dict<u32, Vec<u8>> = manager.dict_named("dict").unwrap();
+    dict.set(&1, &vec![1; 32 << 20]).unwrap();
+    let paths: Vec<_> = (0..16).map(|n| folder.file(format!("{n}"), b"")).collect();
+    thread::scope(|scope| {
+        for path in &paths {
+            let manager = &manager;
+            scope.spawn(move || manager.save(path).unwrap());
+        }
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", manager.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kilobytes < 256 << 10, "{kilobytes} kB");
+    assert!(paths.iter().all(|path| fs::metadata(path).unwrap().len() > 32 << 20));
+}

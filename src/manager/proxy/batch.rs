@@ -10,7 +10,7 @@ use super::Handle;
 use super::talk::put_bytes_of;
 use crate::manager::client::{Client, Epoch, Loading, Storing};
 use crate::manager::error::CallError;
-use crate::manager::message::{Answer, HEADER, Header, ObjectId, Op, Reader, Write};
+use crate::manager::message::{Answer, HEADER, Header, MAX_BATCH, ObjectId, Op, Reader, Write};
 
 /// How an answer is read.
 pub(super) type Read<T> = fn(Answer, Reader<'_>, &Loading<'_>) -> Result<T, CallError>;
@@ -79,6 +79,9 @@ impl Requests {
     pub(super) fn run(mut self) -> Result<Answers, CallError> {
         if let Some(error) = self.failure.take() {
             return Err(error);
+        }
+        if self.len() > MAX_BATCH as usize {
+            return Err(CallError::Failed(format!("a batch has {MAX_BATCH} requests at most").into()));
         }
         self.address()?;
         let Requests { handle, number, message, forget, .. } = self;

@@ -133,6 +133,9 @@ impl Map<'_> {
         self.0.call(Op::MapPage, write, |answer, mut rest, loading| match answer {
             Answer::Done => {
                 let next = rest.number()?;
+                if next != 0 && next <= place {
+                    return Err(CallError::Protocol); // it would never end
+                }
                 Ok((next, talk::many(&mut rest, |rest| read(rest, loading))?))
             }
             other => Err(CallError::unexpected(other, rest)),

@@ -62,10 +62,11 @@ struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// What of `span` is behind this page; `None` = nothing.
+    /// What of `span` is behind this page; `None` = nothing, or the page is none of it.
     fn rest(&self, span: Span) -> Option<Span> {
         let stop = if span.stop < 0 { span.stop.saturating_add(self.length) } else { span.stop };
-        (self.next < stop.min(self.length)).then_some(Span { start: self.next, stop })
+        (span.start < self.next && self.next < stop.min(self.length))
+            .then_some(Span { start: self.next, stop })
     }
 }
 
@@ -135,6 +136,9 @@ impl Row<'_> {
                 let page = self.page(rest)?;
                 if page.version != whole.version {
                     continue 'again;
+                }
+                if page.next <= rest.start {
+                    return Err(CallError::Protocol);
                 }
                 whole.next = page.next;
                 whole.values.extend(page.values);

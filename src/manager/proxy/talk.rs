@@ -12,6 +12,9 @@ use crate::manager::message::{Answer, ObjectId, Reader, ValueRef, Write};
 /// Most bytes of one page of a long answer.
 pub(super) const PAGE: u64 = 256 << 10;
 
+/// Elements that memory is taken for before they are read.
+const FIRST: usize = 4096;
+
 /// A call without arguments.
 pub(super) fn nothing(_: &mut Vec<u8>, _: &Storing) -> Result<(), CallError> {
     Ok(())
@@ -174,7 +177,7 @@ pub(super) fn many<T>(
     mut read: impl FnMut(&mut Reader<'_>) -> Result<T, CallError>,
 ) -> Result<Vec<T>, CallError> {
     let count = rest.u32()? as usize;
-    let mut elements = Vec::with_capacity(count.min(rest.rest().len()));
+    let mut elements = Vec::with_capacity(count.min(FIRST));
     let mut failure = None;
     for _ in 0..count {
         match read(rest) {

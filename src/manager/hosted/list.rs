@@ -18,6 +18,9 @@ pub(in crate::manager) struct List {
     fixed: bool,
 }
 
+/// Bytes that are compared in one step.
+const LINE: usize = 64;
+
 impl Hosted for List {
     fn create(
         kind: Kind,
@@ -193,7 +196,7 @@ impl List {
             _ => 0..self.elements.len(),
         };
         arguments.end()?;
-        desk.steps += range.len();
+        desk.steps += range.len() * (1 + value.bytes.len() / LINE);
         let mut found = range.filter(|place| self.elements[*place].is(value));
         if op == Op::ListCount {
             let count = found.count();

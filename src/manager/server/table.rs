@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::slab::{ByNumber, Slab};
+use super::slab::Slab;
 use crate::manager::hosted::{Object, SessionId};
 use crate::manager::message::{Kind, ObjectId};
 
@@ -38,8 +38,8 @@ pub(super) struct Table {
     entries: Slab<Entry>,
     names: HashMap<Rc<[u8]>, ObjectId>,
     /// Numbers in stored values that were no object's when they were stored, and how often. None of them becomes an
-    /// object's, or somebody could count down what others keep.
-    strays: HashMap<ObjectId, u64, ByNumber>,
+    /// object's, or somebody could count down what others keep. Clients choose them, so they are hashed as names are.
+    strays: HashMap<ObjectId, u64>,
 }
 
 impl Table {

@@ -500,3 +500,22 @@ fn batch_whose_answers_have_no_room_is_refused_whole() {
     }
     assert_eq!(client.get(dict, b"key").0, Answer::Done);
 }
+
+#[test]
+fn numbers_that_somebody_chose_hold_up_nobody() {
+    let _test = test(60);
+    let server = Server::start(Limits::default());
+    let client = server.client();
+    let dict = client.create(Kind::Dict, b"");
+    // Of objects that never were: all at one place, for whoever takes a number for its own hash.
+    let strays: Vec<ObjectId> = (1000..301_000).map(|generation| generation << 32).collect();
+    let start = Instant::now();
+    let said = client.ask(Op::MapSet, dict, |message| {
+        message.put_bytes(b"key");
+        message.put_value(&strays, b"");
+    });
+    assert_eq!(said.0, Answer::Done);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    client.tell(Op::Release, dict, |_| ());
+    until(|| at_base(&client.statistics()));
+}

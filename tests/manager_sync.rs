@@ -401,6 +401,25 @@ fn what_producers_put_consumers_get_once() {
 }
 
 #[test]
+fn an_item_that_the_dead_did_not_hear_of_comes_to_the_next() {
+    let _test = support::test(60);
+    let manager = Manager::start().unwrap();
+    let (items, tasks) = (manager.queue(None).unwrap(), manager.joinable_queue(None).unwrap());
+    for queue in [&items, &*tasks] {
+        let queue: &Queue<u8> = queue;
+        let mut getter = fork(|| _ = queue.get().unwrap());
+        waiting(&manager, 1);
+        getter.signal(libc::SIGSTOP);
+        queue.put(7).unwrap();
+        waiting(&manager, 0); // the answer lies before it
+        assert!(queue.is_empty().unwrap());
+        getter.kill9();
+        assert_eq!(queue.get_timeout(LONG).unwrap(), 7);
+    }
+    assert_eq!((tasks.unfinished().unwrap(), tasks.abandoned().unwrap()), (1, 0));
+}
+
+#[test]
 fn a_bounded_queue_waits_and_says_so() {
     let _test = support::test(60);
     let manager = Manager::start().unwrap();

@@ -366,6 +366,16 @@ impl Link {
         }
     }
 
+    /// Whether the other side has taken all that was sent, as memory tells. It says so of a stream always, of which nobody can
+    /// tell.
+    #[doc(hidden)] // as `glance`
+    pub fn all_taken(&self) -> bool {
+        match &self.way {
+            Rings(connection) => connection.sender().all_taken(),
+            Bytes(_) => true,
+        }
+    }
+
     /// The processor on which the other side was last seen, if that is known.
     #[doc(hidden)] // as `glance`
     pub fn peer_processor(&self) -> Option<u32> {

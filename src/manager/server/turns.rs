@@ -225,11 +225,13 @@ impl Turns {
 
     fn close(&mut self, id: LinkId, refused: bool) {
         let Some(Peer { link, mut line, owed, .. }) = self.peers.remove(id) else { return };
+        // What was sent to one who is gone and has not taken it is in nobody's hands.
+        let is_unheard = owed.is_some() || (!refused && line.last.is_some() && !link.all_taken());
         // Closed first: who hears of what it held finds it gone.
         drop(link);
         self.state.links -= 1;
         self.state.refused += u64::from(refused);
-        if let Some(answered) = line.last.take().filter(|_| owed.is_some()) {
+        if let Some(answered) = line.last.take().filter(|_| is_unheard) {
             self.state.undo(answered);
         }
         self.state.hang_up(line);

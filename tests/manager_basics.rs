@@ -171,6 +171,17 @@ fn a_batch_answers_in_order_and_in_one_trip() {
 }
 
 #[test]
+fn a_name_that_is_too_long_is_an_error_and_costs_no_object() {
+    let _test = test();
+    let manager = Manager::start().unwrap();
+    let dict: Dict<u32, u32> = manager.dict().unwrap();
+    let name = "n".repeat(1024);
+    assert!(matches!(manager.lock_named(&format!("{name}n")), Err(CallError::Failed(_))));
+    assert!(!manager.lock_named(&name).unwrap().is_locked().unwrap());
+    assert_eq!(dict.len().unwrap(), 0, "still there: the session was not lost");
+}
+
+#[test]
 fn list_does_what_a_list_does() {
     let _test = test();
     let manager = Manager::start().unwrap();

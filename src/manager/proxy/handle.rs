@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::manager::client::{Client, Epoch, Loading, Seat, Storing};
 use crate::manager::error::CallError;
-use crate::manager::message::{Answer, Kind, ObjectId, Op, Reader, Write};
+use crate::manager::message::{Answer, Kind, MAX_NAME, ObjectId, Op, Reader, Write};
 
 /// An object of a server. Clones share one reference, which goes with the last of them.
 #[derive(Clone)]
@@ -65,9 +65,7 @@ impl Handle {
         name: Option<&str>,
         arguments: impl FnOnce(&mut Vec<u8>, &Storing) -> Result<(), CallError>,
     ) -> Result<Handle, CallError> {
-        if name == Some("") {
-            return Err(CallError::Failed("a name must not be empty".into()));
-        }
+        name.map_or(Ok(()), check_name)?;
         let seat = client.seat()?;
         let (epoch, instance) = (seat.epoch(), seat.instance());
         let write = |message: &mut Vec<u8>, storing: &Storing| {
@@ -329,6 +327,15 @@ impl Eq for Handle {}
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.describe("Handle", f)
+    }
+}
+
+/// The server closes the link of who sends it another one.
+fn check_name(name: &str) -> Result<(), CallError> {
+    match name.len() {
+        0 => Err(CallError::Failed("a name must not be empty".into())),
+        1..=MAX_NAME => Ok(()),
+        _ => Err(CallError::Failed(format!("a name has {MAX_NAME} bytes at most").into())),
     }
 }
 

@@ -87,6 +87,30 @@ fn an_iteration_meets_each_entry_that_stays_once() {
 }
 
 #[test]
+fn a_dict_that_was_large_gives_memory_back() {
+    const COUNT: u32 = 400_000;
+    let _test = test();
+    let manager = Manager::start().unwrap();
+    let dict: Dict<u32, u8> = manager.dict().unwrap();
+    (0..COUNT).step_by(10_000).for_each(|n| dict.extend((n..n + 10_000).map(|n| (n, 0))).unwrap());
+    let full = memory_of(manager.pid());
+    (1..COUNT).step_by(50_000).for_each(|n| {
+        let keys: Vec<u32> = (n..COUNT.min(n + 50_000)).collect();
+        assert_eq!(dict.remove_many(&keys).unwrap(), keys.len());
+    });
+    let left = memory_of(manager.pid());
+    assert!(left + (24 << 10) < full, "{full} kB, then {left} kB");
+    assert_eq!(dict.items().unwrap(), [(0, 0)]);
+}
+
+/// Kilobytes of memory that a process has.
+fn memory_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
 fn update_sees_what_others_did() {
     let _test = test();
     let manager = Manager::start().unwrap();

@@ -12,6 +12,9 @@ use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, ValueRef, Wri
 /// Memory that an entry takes beside its key and its value, about.
 const OVERHEAD: usize = 96;
 
+/// A dict with places for so many entries keeps them, though it has fewer.
+const SPACIOUS: usize = 4096;
+
 /// Keys are hashed with a secret: they come from clients, who could choose them badly.
 #[derive(Debug, Default)]
 pub(in crate::manager) struct Dict {
@@ -185,6 +188,16 @@ impl Dict {
         if let Some((key, entry)) = self.entries.remove_entry(key) {
             self.order.remove(&entry.place);
             discard(&key, entry, desk);
+            self.shrink();
+        }
+    }
+
+    /// Gives memory back, now and then, of a dict that was much larger once.
+    #[inline]
+    fn shrink(&mut self) {
+        let (length, capacity) = (self.entries.len(), self.entries.capacity());
+        if capacity > SPACIOUS && length < capacity / 8 {
+            self.entries.shrink_to(2 * length);
         }
     }
 
@@ -209,7 +222,7 @@ impl Dict {
         if let Some(entry) = self.entries.get_mut(key) {
             return addition.apply(&mut entry.value, desk);
         }
-        let (bytes, width) = addition.from_zero();
+        let (bytes, width) = addition.alone();
         if self.insert(session, key, ValueRef::plain(&bytes[..width]), desk) {
             Addition::answer(0, desk);
         }

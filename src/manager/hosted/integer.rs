@@ -34,7 +34,7 @@ impl Addition {
     }
 
     /// The same for 0: what is there then.
-    pub(super) fn from_zero(&self) -> ([u8; 16], usize) {
+    pub(super) fn alone(self) -> ([u8; 16], usize) {
         (self.operand.to_le_bytes(), self.width())
     }
 

@@ -369,7 +369,8 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Dict<K, V
     /// `None` to remove it.
     ///
     /// If somebody else changes the value meanwhile, `change` is called again with the newer one. [`Updated`] says how often
-    /// that happened, and what the value is now. Nothing is held meanwhile: who dies in `change` has changed nothing.
+    /// that happened, and what the value is now. Nothing is held meanwhile: who dies in `change` has changed nothing. The old and the
+    /// new value go in one message, and must fit there together.
     ///
     /// ```
     /// # multiprocess::testing!();

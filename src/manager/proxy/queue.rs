@@ -22,8 +22,8 @@ use crate::manager::message::{Answer, Kind, Op, Write};
 /// out in the order in which the server got them; who has waited longest is served first. Items stay with the server, whoever
 /// put them: a producer may end.
 ///
-/// A process that dies while its `put` waits has not put; one that dies in `get` may take along the one item that was on its
-/// way to it. When the server dies the items go with it, and who waits gets [`CallError::ServerDied`].
+/// A process that dies while its `put` waits has not put. One that dies in `get` takes along an item only if it had received it
+/// already; over a network, if it was sent. Else the item is the next one again. When the server dies the items go with it, and who waits gets [`CallError::ServerDied`].
 ///
 /// It is a handle: cloning shares the queue, and it can be sent inside any message or stored in a dict of its server. Where
 /// processes can share memory, [`multiprocess::Queue`](crate::Queue) is faster by far.

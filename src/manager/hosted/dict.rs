@@ -6,14 +6,12 @@ use std::rc::Rc;
 
 use super::integer::Addition;
 use super::page::Page;
+use super::spacious::{SPACIOUS, to_keep};
 use super::{Caller, Desk, End, Hosted, SessionId, Stored, Ticket, Verdict};
 use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, ValueRef, Write};
 
 /// Memory that an entry takes beside its key and its value, about.
 const OVERHEAD: usize = 96;
-
-/// A dict with places for so many entries keeps them, though it has fewer.
-const SPACIOUS: usize = 4096;
 
 /// Keys are hashed with a secret: they come from clients, who could choose them badly.
 #[derive(Debug, Default)]
@@ -192,12 +190,16 @@ impl Dict {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.entries.capacity()
+    }
+
     /// Gives memory back, now and then, of a dict that was much larger once.
     #[inline]
     fn shrink(&mut self) {
-        let (length, capacity) = (self.entries.len(), self.entries.capacity());
-        if capacity > SPACIOUS && length < capacity / 8 {
-            self.entries.shrink_to(2 * length);
+        if let Some(places) = to_keep(self.entries.len(), self.entries.capacity()) {
+            self.entries.shrink_to(places);
         }
     }
 
@@ -244,7 +246,7 @@ impl Dict {
         if !desk.affords(charges) {
             return Ok(());
         }
-        self.entries.reserve(count as usize);
+        self.entries.reserve(SPACIOUS.min(count as usize)); // it may be one key all the time
         for _ in 0..count {
             let (key, value) = (arguments.bytes()?, arguments.value()?);
             self.put(Op::MapSet, session, key, value, desk);

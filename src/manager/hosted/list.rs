@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::integer::Addition;
 use super::many::Many;
 use super::page::Page;
+use super::spacious::to_keep;
 use super::{Caller, Desk, End, Hosted, SessionId, Stored, Ticket, Verdict};
 use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, ValueRef, Write};
 
@@ -94,6 +95,7 @@ impl Hosted for List {
     fn clear(&mut self, desk: &mut Desk) {
         self.changed();
         self.elements.drain(..).for_each(|value| desk.discard(value));
+        self.shrink();
     }
 }
 
@@ -104,6 +106,24 @@ impl List {
 
     pub(super) fn append(&mut self, value: Stored) {
         self.elements.push(value);
+    }
+
+    fn take(&mut self, place: usize, desk: &mut Desk) {
+        desk.discard(self.elements.remove(place));
+        self.shrink();
+    }
+
+    /// Gives memory back, now and then, of a list that was much longer once.
+    #[inline]
+    fn shrink(&mut self) {
+        if let Some(places) = to_keep(self.elements.len(), self.elements.capacity()) {
+            self.elements.shrink_to(places);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.elements.capacity()
     }
 
     fn changed(&mut self) {
@@ -136,7 +156,7 @@ impl List {
         if desk.answer_value(Answer::Done, session, &self.elements[place]) && op == Op::ListPop {
             self.changed();
             desk.steps += self.elements.len() - place;
-            desk.discard(self.elements.remove(place));
+            self.take(place, desk);
         }
     }
 
@@ -212,7 +232,7 @@ impl List {
             answer.put_index(place as i64);
         } else {
             self.changed();
-            desk.discard(self.elements.remove(place));
+            self.take(place, desk);
         }
         Ok(())
     }
@@ -257,6 +277,7 @@ impl List {
             self.changed();
             desk.steps += self.elements.len() - range.start;
             self.elements.splice(range, values).for_each(|value| desk.discard(value));
+            self.shrink();
             desk.tell(Answer::Done);
         }
         Ok(())

@@ -17,6 +17,7 @@ mod page;
 mod queue;
 mod row;
 mod semaphore;
+mod spacious;
 mod stored;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use ipc_sync::Deadline;
 use super::many::Many;
 use super::page::Page;
 use super::row::Row;
+use super::spacious::to_keep;
 use super::{Caller, Desk, End, Hosted, SessionId, Stored, Ticket, Verdict};
 use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, Write};
 
@@ -173,13 +174,21 @@ impl Queue {
         self.fill(desk);
     }
 
-    /// There may be room: the oldest putters have it.
+    /// There may be room: the oldest putters have it. If there is much, some of the memory is given back.
     fn fill(&mut self, desk: &mut Desk) {
+        if let Some(places) = to_keep(self.items.len(), self.items.capacity()) {
+            self.items.shrink_to(places);
+        }
         while !self.is_full() {
             let Some((ticket, item)) = self.putters.pop() else { break };
             desk.wake(ticket, Answer::Done);
             self.admit(item, desk);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.items.capacity()
     }
 
     fn unfinished(&self) -> u64 {
@@ -226,7 +235,7 @@ impl Queue {
             return 0;
         }
         let count = self.items.len() as u64;
-        self.items.drain(..).for_each(|item| desk.discard(item));
+        std::mem::take(&mut self.items).into_iter().for_each(|item| desk.discard(item));
         self.tell_joiners(desk);
         count
     }

@@ -1,7 +1,9 @@
 //! The rules of the objects, without a server around them.
 
 use super::barrier::Barrier;
+use super::dict::Dict;
 use super::event::Event;
+use super::list::List;
 use super::lock::Lock;
 use super::queue::Queue;
 use super::semaphore::Semaphore;
@@ -465,4 +467,35 @@ fn a_budget_that_is_used_up_stores_nothing() {
     let Fate::Said(answer) = room.put(1, 1, 0) else { panic!("it was kept") };
     assert_eq!(answer[0], Answer::Exhausted as u8);
     assert_eq!(room.get(1), said(Answer::TimedOut, &[]));
+}
+
+#[test]
+fn what_was_large_gives_memory_back() {
+    let many = |arguments: &mut Vec<u8>| {
+        arguments.put_u32(100_000);
+        (0..100_000).for_each(|_| arguments.put_value(&[], b""));
+    };
+    let mut list: Room<List> = Room::new(Kind::List, &[]);
+    list.desk.allowance = u64::MAX;
+    list.ask(1, Op::ListExtend, many);
+    (0..99_999).for_each(|_| _ = list.ask(1, Op::ListPop, |arguments| arguments.put_index(-1)));
+    assert!(list.object.places() < 10_000);
+    list.ask(1, Op::ListExtend, many);
+    list.plain(1, Op::ListClear);
+    assert!(list.object.places() < 10_000);
+    let mut queue: Room<Queue> = Room::new(Kind::Queue, &[0; 8]);
+    queue.desk.allowance = u64::MAX;
+    queue.ask(1, Op::QueuePutMany, many);
+    (0..99_999).for_each(|_| _ = queue.timed(1, Op::QueueGet, 0));
+    assert!(queue.object.places() < 10_000);
+    let mut dict: Room<Dict> = Room::new(Kind::Dict, &[]);
+    dict.desk.allowance = u64::MAX;
+    dict.ask(1, Op::MapExtend, |arguments| {
+        arguments.put_u32(100_000);
+        (0..100_000).for_each(|_| {
+            arguments.put_bytes(b"one key");
+            arguments.put_value(&[], b"");
+        });
+    });
+    assert!(dict.object.places() < 10_000);
 }

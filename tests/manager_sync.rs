@@ -535,6 +535,22 @@ fn a_stopped_server_delays_no_time_limit_and_loses_nothing() {
 }
 
 #[test]
+fn a_stopped_server_hears_of_what_was_given_back_when_it_goes_on() {
+    let _test = support::test(60);
+    let manager = Manager::start().unwrap();
+    let semaphore = manager.bounded_semaphore_named("permits", 50).unwrap();
+    let mut other = hold(|| {
+        let permits: Vec<_> = (0..50).map(|_| semaphore.acquire().unwrap()).collect();
+        signal(manager.pid(), libc::SIGSTOP);
+        let ((), time) = timed(|| drop(permits));
+        assert!(time < 4 * NEWS, "it waits a moment, and not for each: {time:?}");
+        signal(manager.pid(), libc::SIGCONT);
+    }); // it lives, and calls no more
+    until(|| semaphore.value().unwrap() == 50);
+    other.kill9();
+}
+
+#[test]
 fn a_killed_server_ends_all_waiting() {
     let _test = support::test(60);
     let manager = Manager::start().unwrap();

@@ -119,7 +119,11 @@ impl Client {
         }
         let header = Header { op, thread: thread(), object };
         let moment = Some(Deadline::after(A_MOMENT));
-        let seat = pool.idle_in(epoch).or_else(|| pool.seat(&self.endpoint, moment).ok());
+        let seat = if pool.is_unheard_of() {
+            None // who gives back much would wait for a stopped server each time
+        } else {
+            pool.idle_in(epoch).or_else(|| pool.seat(&self.endpoint, moment).ok())
+        };
         let Some(mut seat) = seat.filter(|seat| seat.epoch() == epoch) else {
             let mut request = Vec::new();
             header.write(&mut request);

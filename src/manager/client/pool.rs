@@ -76,14 +76,20 @@ pub(super) struct Pool {
 struct Links {
     session: Option<Session>,
     idle: Vec<Link>,
-    /// Links whose last call was abandoned; the server says when it has heard of that.
-    abandoned: Vec<Link>,
+    abandoned: Vec<Abandoned>,
     /// References to be given back, when there is a link for it.
     releases: Vec<ObjectId>,
     /// Requests by which something else is given back, when there is a link for it. Nobody waits for their answers.
     owed: Vec<Vec<u8>>,
     /// There was a session.
     has_met: bool,
+}
+
+/// A link whose last call was abandoned; the server says when it has heard of that.
+struct Abandoned {
+    link: Link,
+    /// So often it has to say so.
+    due: usize,
 }
 
 /// A call that may wait for others, one of those for which there are links.
@@ -247,8 +253,17 @@ impl Pool {
     pub(super) fn put_aside(&self, link: Link, epoch: Epoch) {
         let mut links = self.links.lock();
         if links.is(epoch) {
-            links.abandoned.push(link);
+            links.abandoned.push(Abandoned { link, due: 1 });
         }
+    }
+
+    /// The server was not heard of when it should have been, and has not been since.
+    pub(super) fn is_unheard_of(&self) -> bool {
+        let mut links = self.links.lock();
+        if links.has_debts() {
+            links.settle();
+        }
+        !links.abandoned.is_empty()
     }
 
     /// The session is over.
@@ -298,19 +313,21 @@ impl Links {
     fn settle(&mut self) {
         let Links { idle, abandoned, releases, owed, .. } = self;
         let mut still = Vec::new();
-        for link in abandoned.drain(..) {
-            match hear(&link) {
-                Heard::Abandoned => idle.push(link),
-                Heard::Nothing => still.push(link),
-                Heard::End => {}
+        for Abandoned { link, due } in abandoned.drain(..) {
+            match hear(&link, due) {
+                Some(0) => idle.push(link),
+                Some(due) => still.push(Abandoned { link, due }),
+                None => {}
             }
         }
         *abandoned = still;
         if !owed.is_empty() {
-            if let Some(link) = idle.pop() {
-                let requests = owed.drain(..).chain([plain(Op::Abandon, 0)]);
-                requests.for_each(|request| _ = link.try_send_bytes(&request));
-                abandoned.push(link);
+            // A stopped server finds there what it is owed when it goes on, though nobody calls any more.
+            let link = idle.pop().map(|link| Abandoned { link, due: 0 }).or_else(|| abandoned.pop());
+            if let Some(mut link) = link {
+                if link.give(owed) {
+                    abandoned.push(link);
+                }
             }
         }
         if let Some(link) = idle.last() {
@@ -324,23 +341,33 @@ impl Links {
     }
 }
 
-/// What came on a link whose call was abandoned.
-enum Heard {
-    Abandoned,
-    Nothing,
-    End,
+impl Abandoned {
+    /// Sends requests for whose answers nobody waits, as far as there is room. False = the link cannot be used any more.
+    fn give(&mut self, owed: &mut Vec<Vec<u8>>) -> bool {
+        while let Some(request) = owed.last() {
+            if self.link.try_send_bytes(request).is_err() {
+                return self.due > 0;
+            }
+            owed.pop();
+            if self.link.try_send_bytes(&plain(Op::Abandon, 0)).is_err() {
+                return false;
+            }
+            self.due += 1;
+        }
+        true
+    }
 }
 
-/// Skips an answer that came too late.
-fn hear(link: &Link) -> Heard {
-    loop {
+/// Skips answers that came too late. How often the server still has to say that it heard; `None` = the link is closed.
+fn hear(link: &Link, mut due: usize) -> Option<usize> {
+    while due > 0 {
         match link.try_recv_with(|answer| answer.first() == Some(&(Answer::Abandoned as u8))) {
-            Ok(true) => return Heard::Abandoned,
-            Ok(false) => {}
-            Err(TryRecvError::Failed(_)) => return Heard::End,
-            Err(_) => return Heard::Nothing,
+            Ok(heard) => due -= usize::from(heard),
+            Err(TryRecvError::Failed(_)) => return None,
+            Err(_) => break,
         }
     }
+    Some(due)
 }
 
 /// A whole request without arguments.

@@ -19,7 +19,7 @@ pub(in crate::manager) struct Limits {
     pub(in crate::manager) objects: usize,
     /// Calls that wait.
     pub(in crate::manager) waits: usize,
-    /// Links.
+    /// Links of one session; and sessions of one process, which has one but while the end of another is not known yet.
     pub(in crate::manager) links: usize,
 }
 
@@ -33,6 +33,8 @@ impl Default for Limits {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) secret: [u8; 16],
+    /// The process that began it; 0 = not known.
+    pub(super) pid: u32,
     pub(super) links: usize,
     pub(super) waiting: usize,
     pub(super) bytes: u64,
@@ -44,9 +46,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(secret: [u8; 16]) -> Session {
+    pub(super) fn new(secret: [u8; 16], pid: u32) -> Session {
         Session {
             secret,
+            pid,
             links: 1,
             waiting: 0,
             bytes: 0,

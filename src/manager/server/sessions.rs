@@ -31,11 +31,15 @@ impl State {
     }
 
     fn begin(&mut self, line: &mut Line) {
+        let is_alike = |session: &Session| session.pid == line.pid && line.pid != 0;
+        if self.sessions.iter().filter(|(_, session)| is_alike(session)).count() >= self.limits.links {
+            return self.exhausted(Budget::Links);
+        }
         let secret = match ipc_shm::random_id() {
             Ok(secret) => secret.to_le_bytes(),
             Err(why) => return self.failed(&why.to_string()),
         };
-        let id = SessionId(self.sessions.insert(Session::new(secret)));
+        let id = SessionId(self.sessions.insert(Session::new(secret, line.pid)));
         line.session = Some(id);
         self.welcome(id, secret);
     }

@@ -519,3 +519,14 @@ fn numbers_that_somebody_chose_hold_up_nobody() {
     client.tell(Op::Release, dict, |_| ());
     until(|| at_base(&client.statistics()));
 }
+
+#[test]
+fn one_process_has_so_many_sessions_and_no_more() {
+    let _test = test(60);
+    let server = Server::start(Limits { links: 3, ..Limits::default() });
+    let clients = [(); 3].map(|()| server.client());
+    let mut one_more = server.link();
+    assert_eq!(one_more.hello().unwrap_err(), (Answer::Exhausted, vec![Budget::Links as u8]));
+    drop(clients);
+    until(|| one_more.hello().is_ok());
+}

@@ -199,70 +199,70 @@ impl std::error::Error for PutFault {
     }
 }
 
-/// A value that was not put, and why.
-pub struct PutError<T> {
+/// A value that was not put, and why. Queues of other kinds have a fault of their own.
+pub struct PutError<T, F = PutFault> {
     /// The value, as it was.
     pub value: T,
     /// Why it was not taken.
-    pub fault: PutFault,
+    pub fault: F,
 }
 
-impl<T> PutError<T> {
+impl<T, F> PutError<T, F> {
     /// The value, for another try.
     pub fn into_value(self) -> T {
         self.value
     }
 }
 
-impl<T> fmt::Debug for PutError<T> {
+impl<T, F: fmt::Debug> fmt::Debug for PutError<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PutError").field("fault", &self.fault).finish_non_exhaustive()
     }
 }
 
-impl<T> fmt::Display for PutError<T> {
+impl<T, F: fmt::Display> fmt::Display for PutError<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fault.fmt(f)
     }
 }
 
-impl<T> std::error::Error for PutError<T> {
+impl<T, F: std::error::Error> std::error::Error for PutError<T, F> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.fault.source()
     }
 }
 
-/// What of a batch was not put, and why.
-pub struct PutManyError<R = ()> {
+/// What of a batch was not put, and why. Queues of other kinds have a fault of their own.
+pub struct PutManyError<R = (), F = PutFault> {
     /// So many items were put, the first ones.
     pub put: usize,
     /// The others, as they were; nothing, if they were lent.
     pub rest: R,
     /// Why the first of the others was not taken.
-    pub fault: PutFault,
+    pub fault: F,
 }
 
-impl<R> PutManyError<R> {
+impl<R, F> PutManyError<R, F> {
     /// What was not put, for another try.
     pub fn into_rest(self) -> R {
         self.rest
     }
 }
 
-impl<R> fmt::Debug for PutManyError<R> {
+impl<R, F: fmt::Debug> fmt::Debug for PutManyError<R, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut f = f.debug_struct("PutManyError");
         f.field("put", &self.put).field("fault", &self.fault).finish_non_exhaustive()
     }
 }
 
-impl<R> fmt::Display for PutManyError<R> {
+impl<R, F: fmt::Display> fmt::Display for PutManyError<R, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "after {} items: {}", self.put, self.fault)
     }
 }
 
-impl<R> std::error::Error for PutManyError<R> {
+impl<R, F: std::error::Error> std::error::Error for PutManyError<R, F> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.fault.source()
     }

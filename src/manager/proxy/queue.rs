@@ -364,37 +364,7 @@ impl std::error::Error for PutFault {
 }
 
 /// A value that was not put, and why.
-pub struct PutError<T> {
-    /// The value, as it was.
-    pub value: T,
-    /// Why it was not taken.
-    pub fault: PutFault,
-}
-
-impl<T> PutError<T> {
-    /// The value, for another try.
-    pub fn into_value(self) -> T {
-        self.value
-    }
-}
-
-impl<T> fmt::Debug for PutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PutError").field("fault", &self.fault).finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Display for PutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fault.fmt(f)
-    }
-}
-
-impl<T> std::error::Error for PutError<T> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.fault.source()
-    }
-}
+pub type PutError<T> = ipc_queue::PutError<T, PutFault>;
 
 /// Why there is no item.
 #[derive(Debug)]

@@ -209,40 +209,7 @@ fn whole<T>(results: Vec<Result<T, CallError>>) -> Result<Vec<T>, GetManyError<T
 }
 
 /// What of a batch was not put, and why.
-pub struct PutManyError<T> {
-    /// So many items were put, the first ones.
-    pub put: usize,
-    /// The others, as they were.
-    pub rest: Vec<T>,
-    /// Why the first of the others was not taken.
-    pub fault: PutFault,
-}
-
-impl<T> PutManyError<T> {
-    /// What was not put, for another try.
-    pub fn into_rest(self) -> Vec<T> {
-        self.rest
-    }
-}
-
-impl<T> fmt::Debug for PutManyError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut f = f.debug_struct("PutManyError");
-        f.field("put", &self.put).field("fault", &self.fault).finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Display for PutManyError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {} items: {}", self.put, self.fault)
-    }
-}
-
-impl<T> std::error::Error for PutManyError<T> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.fault.source()
-    }
-}
+pub type PutManyError<T> = ipc_queue::PutManyError<Vec<T>, PutFault>;
 
 /// Why there is no batch, or only a part of one.
 pub struct GetManyError<T> {

@@ -3,7 +3,7 @@
 use ipc_sync::Deadline;
 
 use super::row::Row;
-use super::{Caller, Desk, End, Hosted, SessionId, Ticket, Verdict};
+use super::{Caller, Desk, End, Hosted, Ticket, Verdict};
 use crate::manager::message::{Answer, Breach, Kind, Malformed, Op, Reader, Write};
 
 /// Whoever waits, the barrier is whole.
@@ -117,16 +117,11 @@ impl Hosted for Barrier {
     }
 
     fn give_up(&mut self, ticket: Ticket, end: End, desk: &mut Desk) {
-        let Some(pid) = self.row.remove(ticket) else { return };
-        if end == End::TimeUp {
-            desk.wake(ticket, Answer::TimedOut);
-            self.break_by((Breach::TimedOut, 0), desk);
-        } else {
-            self.break_by((Breach::Died, pid), desk);
-        }
+        let Some(pid) = self.row.give_up(ticket, end, desk) else { return };
+        let breach = match end {
+            End::TimeUp => (Breach::TimedOut, 0),
+            End::Gone => (Breach::Died, pid),
+        };
+        self.break_by(breach, desk);
     }
-
-    fn bury(&mut self, _: SessionId, _: &mut Desk) {}
-
-    fn clear(&mut self, _: &mut Desk) {}
 }

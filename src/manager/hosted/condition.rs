@@ -1,6 +1,6 @@
 //! A condition: the number by which its lock knows who waits for it.
 
-use super::{Caller, Desk, End, Hosted, SessionId, Ticket, Verdict};
+use super::{Caller, Desk, Hosted, Verdict};
 use crate::manager::message::{Answer, Kind, Malformed, ObjectId, Op, Reader, Write};
 
 /// It keeps its lock alive. The server has seen that it is one.
@@ -36,10 +36,6 @@ impl Hosted for Condition {
         desk.say(Answer::Done).put_number(self.lock);
         Ok(Verdict::Answered)
     }
-
-    fn give_up(&mut self, _: Ticket, _: End, _: &mut Desk) {}
-
-    fn bury(&mut self, _: SessionId, _: &mut Desk) {}
 
     fn clear(&mut self, desk: &mut Desk) {
         desk.dropped.push(self.lock);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::integer::Addition;
 use super::page::Page;
 use super::spacious::{SPACIOUS, to_keep};
-use super::{Caller, Desk, End, Hosted, SessionId, Stored, Ticket, Verdict};
+use super::{Caller, Desk, Hosted, SessionId, Stored, Verdict};
 use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, ValueRef, Write};
 
 /// Memory that an entry takes beside its key and its value, about.
@@ -85,10 +85,6 @@ impl Hosted for Dict {
         }
         Ok(Verdict::Answered)
     }
-
-    fn give_up(&mut self, _: Ticket, _: End, _: &mut Desk) {}
-
-    fn bury(&mut self, _: SessionId, _: &mut Desk) {}
 
     fn clear(&mut self, desk: &mut Desk) {
         self.order.clear();

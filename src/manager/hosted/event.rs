@@ -3,7 +3,7 @@
 use ipc_sync::Deadline;
 
 use super::row::Row;
-use super::{Caller, Desk, End, Hosted, SessionId, Ticket, Verdict};
+use super::{Caller, Desk, End, Hosted, Ticket, Verdict};
 use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, Write};
 
 #[derive(Debug, Default)]
@@ -60,12 +60,6 @@ impl Hosted for Event {
     }
 
     fn give_up(&mut self, ticket: Ticket, end: End, desk: &mut Desk) {
-        if self.row.remove(ticket).is_some() && end == End::TimeUp {
-            desk.wake(ticket, Answer::TimedOut);
-        }
+        self.row.give_up(ticket, end, desk);
     }
-
-    fn bury(&mut self, _: SessionId, _: &mut Desk) {}
-
-    fn clear(&mut self, _: &mut Desk) {}
 }

@@ -6,7 +6,7 @@ use super::integer::Addition;
 use super::many::Many;
 use super::page::Page;
 use super::spacious::to_keep;
-use super::{Caller, Desk, End, Hosted, SessionId, Stored, Ticket, Verdict};
+use super::{Caller, Desk, Hosted, SessionId, Stored, Verdict};
 use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, ValueRef, Write};
 
 /// A version counts changes, so that a client that read the list knows whether it is still what it read.
@@ -87,10 +87,6 @@ impl Hosted for List {
         }
         Ok(Verdict::Answered)
     }
-
-    fn give_up(&mut self, _: Ticket, _: End, _: &mut Desk) {}
-
-    fn bury(&mut self, _: SessionId, _: &mut Desk) {}
 
     fn clear(&mut self, desk: &mut Desk) {
         self.changed();

@@ -283,6 +283,4 @@ impl Hosted for Lock {
             self.take_away(desk);
         }
     }
-
-    fn clear(&mut self, _: &mut Desk) {}
 }

@@ -9,6 +9,7 @@ mod data;
 mod desk;
 mod dict;
 mod event;
+mod holdings;
 mod integer;
 mod list;
 mod lock;
@@ -35,7 +36,8 @@ pub(super) enum End {
     Gone,
 }
 
-/// What each kind of object does for the server.
+/// What each kind of object does for the server. One at which nobody waits, holds or stores anything has nothing to do for
+/// the end of a call, of a client, of itself.
 pub(super) trait Hosted: Sized {
     /// A new object of `kind`, which is one of its own. `None` = the answer on the desk says why not.
     ///
@@ -65,17 +67,17 @@ pub(super) trait Hosted: Sized {
 
     /// The call of `ticket` waits no longer. When its time is up the object wakes it, now or, for a condition, when the lock
     /// is free.
-    fn give_up(&mut self, ticket: Ticket, end: End, desk: &mut Desk);
+    fn give_up(&mut self, _ticket: Ticket, _end: End, _desk: &mut Desk) {}
 
     /// The answer to `op`, which was Done and `answer` after it, has reached nobody, and whoever called knows: it could not
     /// be sent, or was abandoned. What it gave the caller comes back.
     fn undo(&mut self, _op: Op, _caller: Caller, _answer: Reader<'_>, _desk: &mut Desk) {}
 
     /// All that `session` holds here is free: locks, permits, places. Its waiting calls were given up before.
-    fn bury(&mut self, session: SessionId, desk: &mut Desk);
+    fn bury(&mut self, _session: SessionId, _desk: &mut Desk) {}
 
     /// The object goes: everything stored in it is given back to the desk.
-    fn clear(&mut self, desk: &mut Desk);
+    fn clear(&mut self, _desk: &mut Desk) {}
 }
 
 /// Makes one type of all types of objects: the name of the type, and the kinds that it is.

@@ -3,10 +3,11 @@
 //! Whoever waits for an item, there is none; whoever waits for room, there is none either. An item goes to the oldest
 //! getter at once, a place to the oldest putter, whose item waits with it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use ipc_sync::Deadline;
 
+use super::holdings::Holdings;
 use super::many::Many;
 use super::page::Page;
 use super::row::Row;
@@ -29,37 +30,11 @@ pub(in crate::manager) struct Queue {
 /// What was taken and is not done.
 #[derive(Debug, Default)]
 struct Tasks {
-    /// By who took it; none of them zero.
-    taken: HashMap<SessionId, u64>,
-    /// The sum of these.
-    count: u64,
+    /// By who took it.
+    taken: Holdings,
     /// What the dead had taken.
     abandoned: u64,
     joiners: Row<()>,
-}
-
-impl Tasks {
-    fn take(&mut self, session: SessionId) {
-        *self.taken.entry(session).or_default() += 1;
-        self.count += 1;
-    }
-
-    /// False = the session has none.
-    fn finish(&mut self, session: SessionId) -> bool {
-        let Some(count) = self.taken.get_mut(&session) else { return false };
-        *count -= 1;
-        self.count -= 1;
-        if *count == 0 {
-            self.taken.remove(&session);
-        }
-        true
-    }
-
-    fn abandon(&mut self, session: SessionId) {
-        let count = self.taken.remove(&session).unwrap_or(0);
-        self.count -= count;
-        self.abandoned += count;
-    }
 }
 
 impl Queue {
@@ -129,7 +104,7 @@ impl Queue {
 
     fn count_taken(&mut self, session: SessionId) {
         if let Some(tasks) = &mut self.tasks {
-            tasks.take(session);
+            tasks.taken.add(session);
         }
     }
 
@@ -192,11 +167,11 @@ impl Queue {
     }
 
     fn unfinished(&self) -> u64 {
-        self.items.len() as u64 + self.tasks.as_ref().map_or(0, |tasks| tasks.count)
+        self.items.len() as u64 + self.tasks.as_ref().map_or(0, |tasks| tasks.taken.total())
     }
 
     fn task_done(&mut self, session: SessionId, desk: &mut Desk) -> Result<Answer, Malformed> {
-        let finished = self.tasks.as_mut().ok_or(Malformed)?.finish(session);
+        let finished = self.tasks.as_mut().ok_or(Malformed)?.taken.take(session);
         self.tell_joiners(desk);
         Ok(if finished { Answer::Done } else { Answer::OutOfRange })
     }
@@ -308,15 +283,12 @@ impl Hosted for Queue {
     }
 
     fn give_up(&mut self, ticket: Ticket, end: End, desk: &mut Desk) {
-        let joiner = self.tasks.as_mut().and_then(|tasks| tasks.joiners.remove(ticket));
-        let waited = if let Some(item) = self.putters.remove(ticket) {
+        if let Some(item) = self.putters.give_up(ticket, end, desk) {
             desk.discard(item);
-            true
-        } else {
-            self.getters.remove(ticket).is_some() || joiner.is_some()
-        };
-        if waited && end == End::TimeUp {
-            desk.wake(ticket, Answer::TimedOut);
+        }
+        self.getters.give_up(ticket, end, desk);
+        if let Some(tasks) = &mut self.tasks {
+            tasks.joiners.give_up(ticket, end, desk);
         }
     }
 
@@ -328,7 +300,7 @@ impl Hosted for Queue {
         let Ok(value) = answer.value() else { return };
         let item = desk.take_back(caller.session, value);
         if let Some(tasks) = &mut self.tasks {
-            tasks.finish(caller.session);
+            tasks.taken.take(caller.session);
         }
         match self.getters.pop() {
             None => self.items.push_front(item),
@@ -338,7 +310,7 @@ impl Hosted for Queue {
 
     fn bury(&mut self, session: SessionId, desk: &mut Desk) {
         if let Some(tasks) = &mut self.tasks {
-            tasks.abandon(session);
+            tasks.abandoned += tasks.taken.take_all(session);
             self.tell_joiners(desk);
         }
     }

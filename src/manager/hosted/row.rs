@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::Ticket;
+use super::{Desk, End, Ticket};
+use crate::manager::message::Answer;
 
 /// Who waits, and what is to be known about each.
 #[derive(Debug)]
@@ -26,6 +27,15 @@ impl<T> Row<T> {
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<T> {
         let at = self.0.iter().position(|(waiting, _)| *waiting == ticket)?;
         self.0.remove(at).map(|(_, what)| what)
+    }
+
+    /// As [`Hosted::give_up`](super::Hosted::give_up). Answers what was known about the call, if it stood here.
+    pub(super) fn give_up(&mut self, ticket: Ticket, end: End, desk: &mut Desk) -> Option<T> {
+        let what = self.remove(ticket)?;
+        if end == End::TimeUp {
+            desk.wake(ticket, Answer::TimedOut);
+        }
+        Some(what)
     }
 
     pub(super) fn get(&self, ticket: Ticket) -> Option<&T> {

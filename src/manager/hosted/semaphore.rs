@@ -1,9 +1,8 @@
 //! A semaphore: permits, who has how many, and who waits for one. The oldest waiter is served first.
 
-use std::collections::HashMap;
-
 use ipc_sync::{Deadline, Semaphore as Sibling};
 
+use super::holdings::Holdings;
 use super::row::Row;
 use super::{Caller, Desk, End, Hosted, SessionId, Ticket, Verdict};
 use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, Write};
@@ -13,8 +12,8 @@ use crate::manager::message::{Answer, Kind, Malformed, Op, Reader, Write};
 pub(in crate::manager) struct Semaphore {
     available: u64,
     limit: u64,
-    /// Permits in the hands of sessions; none of them zero.
-    held: HashMap<SessionId, u64>,
+    /// Permits in the hands of sessions.
+    held: Holdings,
     row: Row<SessionId>,
 }
 
@@ -22,7 +21,7 @@ impl Semaphore {
     fn acquire(&mut self, caller: Caller, until: Deadline, desk: &mut Desk) -> Verdict {
         if self.available > 0 {
             self.available -= 1;
-            *self.held.entry(caller.session).or_default() += 1;
+            self.held.add(caller.session);
             desk.say(Answer::Done);
         } else if until == Deadline::NOW {
             desk.say(Answer::TimedOut);
@@ -33,16 +32,6 @@ impl Semaphore {
         Verdict::Answered
     }
 
-    /// Takes a permit out of the hands of a session; false = it has none.
-    fn take_from(&mut self, session: SessionId) -> bool {
-        let Some(count) = self.held.get_mut(&session) else { return false };
-        *count -= 1;
-        if *count == 0 {
-            self.held.remove(&session);
-        }
-        true
-    }
-
     /// So many permits are nobody's: they go to whoever waits, the others can be taken.
     fn give(&mut self, permits: u64, desk: &mut Desk) {
         for _ in 0..permits {
@@ -50,13 +39,13 @@ impl Semaphore {
                 self.available += 1;
                 continue;
             };
-            *self.held.entry(session).or_default() += 1;
+            self.held.add(session);
             desk.wake(ticket, Answer::Done);
         }
     }
 
     fn give_back(&mut self, session: SessionId, desk: &mut Desk) -> Answer {
-        if !self.take_from(session) {
+        if !self.held.take(session) {
             return Answer::NotHeld;
         }
         self.give(1, desk);
@@ -64,8 +53,7 @@ impl Semaphore {
     }
 
     fn add(&mut self, desk: &mut Desk) -> Answer {
-        let there = self.available + self.held.values().sum::<u64>();
-        if there >= self.limit {
+        if self.available + self.held.total() >= self.limit {
             return Answer::OutOfRange;
         }
         self.give(1, desk);
@@ -87,7 +75,7 @@ impl Hosted for Semaphore {
             return Err(Malformed);
         }
         let limit = if bounded == 1 { permits } else { most };
-        Ok(Some(Semaphore { available: permits, limit, held: HashMap::new(), row: Row::default() }))
+        Ok(Some(Semaphore { available: permits, limit, held: Holdings::default(), row: Row::default() }))
     }
 
     fn call(
@@ -104,7 +92,7 @@ impl Hosted for Semaphore {
             Op::SemaphoreAcquire => return Ok(self.acquire(caller, until, desk)),
             Op::SemaphoreRelease if own => self.give_back(caller.session, desk),
             Op::SemaphoreRelease => self.add(desk),
-            Op::SemaphoreForget if self.take_from(caller.session) => Answer::Done,
+            Op::SemaphoreForget if self.held.take(caller.session) => Answer::Done,
             Op::SemaphoreForget => Answer::NotHeld,
             Op::SemaphoreValue => {
                 let answer = desk.say(Answer::Done);
@@ -119,9 +107,7 @@ impl Hosted for Semaphore {
     }
 
     fn give_up(&mut self, ticket: Ticket, end: End, desk: &mut Desk) {
-        if self.row.remove(ticket).is_some() && end == End::TimeUp {
-            desk.wake(ticket, Answer::TimedOut);
-        }
+        self.row.give_up(ticket, end, desk);
     }
 
     fn undo(&mut self, op: Op, caller: Caller, _: Reader<'_>, desk: &mut Desk) {
@@ -131,9 +117,7 @@ impl Hosted for Semaphore {
     }
 
     fn bury(&mut self, session: SessionId, desk: &mut Desk) {
-        let permits = self.held.remove(&session).unwrap_or(0);
+        let permits = self.held.take_all(session);
         self.give(permits, desk);
     }
-
-    fn clear(&mut self, _: &mut Desk) {}
 }

@@ -73,7 +73,6 @@ mod client;
 mod error;
 mod front;
 mod hosted;
-mod link;
 mod message;
 mod objects;
 mod proxy;

@@ -3,13 +3,12 @@
 use std::fmt;
 use std::io;
 
-use ipc_pipe::{Address, ConnectError, Key, connect_timeout};
+use ipc_pipe::{Address, ConnectError, Key, Link, connect_timeout};
 use ipc_sync::Deadline;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::manager::error::CallError;
-use crate::manager::link::Link;
 
 /// Address and key of a server. It is serialized by proxies only, and only into messages of one family.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use ipc_pipe::Link;
 use ipc_shm::PerProcess;
 use ipc_sync::Deadline;
 
@@ -28,7 +29,6 @@ pub(super) use seat::Seat;
 
 use self::pool::Pool;
 use super::error::CallError;
-use super::link::Link;
 use super::message::{Answer, Header, ObjectId, Op, Reader};
 use super::proxy::done;
 

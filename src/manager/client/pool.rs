@@ -10,14 +10,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use ipc_pipe::TryRecvError;
+use ipc_pipe::{Link, TryRecvError};
 use ipc_sync::Deadline;
 use parking_lot::{Condvar, Mutex};
 
 use super::endpoint::{Endpoint, Unreached};
 use super::seat::{self, Seat};
 use crate::manager::error::CallError;
-use crate::manager::link::Link;
 use crate::manager::message::{Answer, Budget, Header, ObjectId, Op, Reader, VERSION, Write};
 
 /// Links that are kept when nobody uses them.

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use ipc_pipe::{RecvError, SendError, TryRecvError, TrySendError, scratch};
+use ipc_pipe::{Link, RecvError, SendError, TryRecvError, TrySendError, scratch};
 use ipc_sync::Deadline;
 
 use super::pool::{self, Epoch, Pool, Session, Stay};
 use super::thread;
 use crate::manager::error::CallError;
-use crate::manager::link::Link;
 use crate::manager::message::{Answer, HEADER, Header, ObjectId, Op, Reader};
 
 /// How much longer than its time a call waits for the server to say that the time is up.

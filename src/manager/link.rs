@@ -1,3 +1,0 @@
-//! What connects a client and a server.
-
-pub(super) use ipc_pipe::Link;
